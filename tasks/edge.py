@@ -1,0 +1,90 @@
+"""Where Invoke ends and the suite begins.
+
+`task` wraps Invoke's decorator: the suite's errors become a quiet exit with their code, Ctrl-C and
+SIGTERM become exit 130 after every `finally` has run, and `settings` reads the configuration once.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import invoke
+
+from tasks.lib.errors import SuiteError
+
+if TYPE_CHECKING:
+    from tasks.lib.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+INTERRUPTED = 130
+
+
+def settings(c: invoke.Context) -> Settings:
+    """The checked settings of this call."""
+    from tasks.lib.settings import read
+
+    return read(c.config, ROOT)
+
+
+INTERRUPTION = (
+    "interrupted: what this step had begun is undone. "
+    "Servers of earlier steps stay up; `invoke teardown` stops them."
+)
+
+
+def inside(task: invoke.Task[Any]) -> Callable[..., None]:
+    """The function of another task, to be called by a task that has an edge of its own already."""
+    body: Callable[..., None] = inspect.unwrap(task.body)
+    return body
+
+
+def task(
+    interruption: str = INTERRUPTION, **options: Any
+) -> Callable[[Callable[..., None]], invoke.Task[Any]]:
+    """Invoke's `task`, for functions that raise SuiteError. `options` are Invoke's own.
+
+    `interruption` is what is said after Ctrl-C or SIGTERM.
+
+    Short flags are switched off: Invoke derives them from whatever letters are free, so that a new
+    flag could silently change what an old one means.
+    """
+
+    def decorate(body: Callable[..., None]) -> invoke.Task[Any]:
+        @functools.wraps(body)
+        def at_the_edge(c: invoke.Context, *args: Any, **kwargs: Any) -> None:
+            try:
+                with _sigterm_as_interrupt():
+                    body(c, *args, **kwargs)
+            except SuiteError as error:
+                raise invoke.Exit(f"error: {error.problem}\n{error.remedy}", code=error.exit_code) from error
+            except KeyboardInterrupt:
+                raise invoke.Exit(interruption, code=INTERRUPTED) from None
+
+        made: invoke.Task[Any] = invoke.task(auto_shortflags=False, **options)(at_the_edge)
+        return made
+
+    return decorate
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM would end Python without running `finally`; here it does what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

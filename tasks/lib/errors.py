@@ -1,0 +1,82 @@
+"""What can go wrong, and what to do about it.
+
+    SuiteError                 exit 1: a mistake that the person can mend
+    ├── SettingError           a setting or flag has a value that cannot be used
+    ├── ModelError             unknown model, no SavedModel, wrong version
+    ├── DownloadError          an archive that cannot be fetched, trusted or unpacked
+    │   └── Unreachable        ... because nothing answers at its address
+    ├── EnvironmentBuildError  the embedded environment cannot be made
+    ├── ServerError            a server does not start, dies, or does not answer
+    │   └── RequestRefused     it answers with an error (carries the HTTP status)
+    ├── OptimizeError          no optimized artefact can be made or trusted
+    ├── GateFailed             exit 2: a gate that was asked for is not passed
+    └── NotComparable          exit 3: two servers answer differently
+
+Every one is raised with two sentences: what is wrong, and what to do. Anything else that escapes is
+a defect of this suite and shows its traceback.
+"""
+
+from __future__ import annotations
+
+
+class SuiteError(Exception):
+    """The one error root. `problem` says what is wrong, `remedy` what to do; each is one sentence."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n{self.remedy}"
+
+
+class SettingError(SuiteError):
+    """A setting or flag has a value that cannot be used."""
+
+
+class ModelError(SuiteError):
+    """The model is unknown, is no SavedModel, or lacks the version asked for."""
+
+
+class DownloadError(SuiteError):
+    """An archive cannot be fetched, trusted or unpacked."""
+
+
+class Unreachable(DownloadError):
+    """Nothing answers at the archive's address: no route, no name, no server."""
+
+
+class EnvironmentBuildError(SuiteError):
+    """The embedded server's virtual environment cannot be made."""
+
+
+class ServerError(SuiteError):
+    """A server does not start, has died, or does not answer."""
+
+
+class RequestRefused(ServerError):
+    """The server answered with an error. `status` is the HTTP status, `message` the server's own."""
+
+    def __init__(self, problem: str, remedy: str, *, status: int, message: str) -> None:
+        super().__init__(problem, remedy)
+        self.status = status
+        self.message = message
+
+
+class OptimizeError(SuiteError):
+    """No optimized artefact can be made, or the one there cannot be trusted."""
+
+
+class GateFailed(SuiteError):
+    """A gate that was asked for (such as --min-ratio) is not passed."""
+
+    exit_code = 2
+
+
+class NotComparable(SuiteError):
+    """Two servers answer differently, so that their speeds must not be compared."""
+
+    exit_code = 3

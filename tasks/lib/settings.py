@@ -1,0 +1,241 @@
+"""invoke.yaml, the environment and Invoke's flags, read once and checked.
+
+Everything arrives as text (see the head of invoke.yaml); a value that cannot be used is answered
+with a sentence that names the setting and the environment variable that may have set it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tasks.lib.errors import SettingError
+
+
+def whole_number(text: object, name: str, minimum: int = 0, maximum: int | None = None) -> int:
+    """`text` as a whole number in [minimum, maximum].
+
+    Raises SettingError that calls it `name`.
+    """
+    try:
+        value = int(str(text))
+    except ValueError:
+        raise SettingError(f"{name} must be a whole number, not {text!r}.", "Give it a number.") from None
+    if value < minimum or (maximum is not None and value > maximum):
+        limits = f"at least {minimum}" if maximum is None else f"between {minimum} and {maximum}"
+        raise SettingError(f"{name} is {value}, which is out of range.", f"Give it a number {limits}.")
+    return value
+
+
+def number(text: object, name: str, minimum: float = 0) -> float:
+    """`text` as a number of at least `minimum`. Raises SettingError that calls it `name`."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        raise SettingError(f"{name} must be a number, not {text!r}.", "Give it a number.") from None
+    if not value >= minimum or value == float("inf"):
+        raise SettingError(
+            f"{name} is {value:g}, which is out of range.", f"Give it a number of at least {minimum:g}."
+        )
+    return value
+
+
+def port(text: object, name: str = "--port") -> int:
+    """`text` as a TCP port that a server can be given."""
+    return whole_number(text, name, 1, 65535)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Absolute folders. `root` is the project's own."""
+
+    root: Path
+    models: Path
+    state: Path
+    environment: Path
+    results: Path
+
+    def shown(self, path: Path) -> str:
+        """`path` as a person at the project's root would type it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+@dataclass(frozen=True)
+class Download:
+    timeout: float
+    """Seconds without a byte before a connection counts as broken."""
+    retries: int
+    """Further attempts after a broken or refused one, counted anew whenever bytes have arrived."""
+    pause: float
+    """Seconds before the first further attempt; each one after it waits about twice as long."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    host: str
+    rest_port: int
+    ready_timeout: float
+    """Seconds."""
+    stop_grace: float
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True)
+class Optimize:
+    precision: str
+    max_difference: Mapping[str, float]
+    """Largest probability difference from stock that a precision may show, by precision."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    baseline: str
+    candidate: str
+    rounds: int
+    block_requests: int
+    warmup_requests: int
+    seed: int
+    timeout: float
+    """Seconds before a request counts as failed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, checked. `variants` is the raw table that tasks.lib.variants reads."""
+
+    model: str
+    engine: str
+    paths: Paths
+    download: Download
+    serve: Serve
+    optimize: Optimize
+    benchmark: Benchmark
+    variants: Mapping[str, Mapping[str, Any]]
+    dry: bool = False
+    """Invoke's --dry: say what would be done, and do nothing."""
+
+
+ENGINES = ("auto", "local")
+PRECISIONS = ("f32", "bf16")
+
+
+class Table(Protocol):
+    """What settings are read from: Invoke's configuration, or a plain dict."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+
+
+def read(config: Table, root: Path) -> Settings:
+    """Check `config`, the contents of invoke.yaml with the environment laid over it.
+
+    Relative paths count from `root`. Raises SettingError for a value that cannot be used.
+    """
+    source = _Source(config)
+    paths = {
+        name: root / source.folder("paths", name) for name in ("models", "state", "environment", "results")
+    }
+    return Settings(
+        model=source.text("model"),
+        engine=source.choice(ENGINES, "engine"),
+        paths=Paths(root=root, **paths),
+        download=Download(
+            timeout=source.number("download", "timeout", minimum=0.1),
+            retries=source.whole("download", "retries"),
+            pause=source.number("download", "pause"),
+        ),
+        serve=Serve(
+            host=source.text("serve", "host"),
+            rest_port=source.whole("serve", "rest_port", minimum=1, maximum=65535),
+            ready_timeout=source.number("serve", "ready_timeout", minimum=1),
+            stop_grace=source.number("serve", "stop_grace"),
+        ),
+        optimize=Optimize(
+            precision=source.choice(("auto", *PRECISIONS), "optimize", "precision"),
+            max_difference={p: source.number("optimize", "max_difference", p) for p in PRECISIONS},
+        ),
+        benchmark=Benchmark(
+            baseline=source.text("benchmark", "baseline"),
+            candidate=source.text("benchmark", "candidate"),
+            rounds=source.whole("benchmark", "rounds", minimum=2),
+            block_requests=source.even("benchmark", "block_requests", minimum=2),
+            warmup_requests=source.whole("benchmark", "warmup_requests"),
+            seed=source.whole("benchmark", "seed"),
+            timeout=source.number("benchmark", "timeout", minimum=0.1),
+        ),
+        variants=source.table("variants"),
+        dry=bool(config["run"]["dry"]),
+    )
+
+
+class _Source:
+    """Finds a setting by its path of keys and checks it."""
+
+    def __init__(self, config: Table) -> None:
+        self._config = config
+
+    def _find(self, keys: tuple[str, ...]) -> Any:
+        value: Any = self._config
+        for depth, key in enumerate(keys, start=1):
+            if depth > 1 and not _is_table(value):
+                raise self._wrong(keys[: depth - 1], "must be a table of settings")
+            try:
+                value = value[key]
+            except KeyError:
+                raise self._wrong(keys, "is missing") from None
+        return value
+
+    @staticmethod
+    def _name(keys: tuple[str, ...]) -> str:
+        return f"The setting {'.'.join(keys)} (or INVOKE_{'_'.join(keys).upper()})"
+
+    def _wrong(self, keys: tuple[str, ...], what: str) -> SettingError:
+        return SettingError(f"{self._name(keys)} {what}.", "Mend it in invoke.yaml or in the environment.")
+
+    def text(self, *keys: str) -> str:
+        value = self._find(keys)
+        if _is_table(value) or isinstance(value, list):
+            raise self._wrong(keys, "must be a single value")
+        text = "" if value is None else str(value).strip()
+        if not text:
+            raise self._wrong(keys, "is empty")
+        return text
+
+    def folder(self, *keys: str) -> Path:
+        try:
+            return Path(self.text(*keys)).expanduser()
+        except RuntimeError:
+            raise self._wrong(keys, "begins with a home folder that does not exist") from None
+
+    def choice(self, choices: tuple[str, ...], *keys: str) -> str:
+        value = self.text(*keys)
+        if value not in choices:
+            raise self._wrong(keys, f"is {value!r}, not one of: {', '.join(choices)}")
+        return value
+
+    def whole(self, *keys: str, minimum: int = 0, maximum: int | None = None) -> int:
+        return whole_number(self._find(keys), self._name(keys), minimum, maximum)
+
+    def even(self, *keys: str, minimum: int) -> int:
+        value = self.whole(*keys, minimum=minimum)
+        if value % 2:
+            raise self._wrong(keys, f"is {value}, and must be an even number")
+        return value
+
+    def number(self, *keys: str, minimum: float = 0) -> float:
+        return number(self._find(keys), self._name(keys), minimum)
+
+    def table(self, *keys: str) -> Mapping[str, Mapping[str, Any]]:
+        value = self._find(keys)
+        if not _is_table(value):
+            raise self._wrong(keys, "must be a table of settings")
+        for name in value:
+            if not _is_table(value[name]):
+                raise self._wrong((*keys, str(name)), "must be a table of settings")
+        return {str(name): dict(value[name]) for name in value}
+
+
+def _is_table(value: object) -> bool:
+    """Whether `value` holds further settings: a dict, or Invoke's stand-in for one."""
+    return hasattr(value, "keys")

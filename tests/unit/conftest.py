@@ -1,0 +1,64 @@
+"""What unit tests share: settings with folders of their own, a file server, the command line."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from invoke.config import Config
+
+from tasks.lib.settings import Download, Paths, Settings, read
+from tests.unit.commandline import ROOT, CommandLine
+from tests.unit.fileserver import Server
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
+
+
+@functools.cache
+def _defaults() -> Settings:
+    config = Config(project_location=str(ROOT))
+    config.load_project()
+    return read(config, ROOT)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """invoke.yaml's settings, with every folder below `tmp_path` and hardly a pause between attempts."""
+    folders = {name: tmp_path / name for name in ("models", "state", "environment", "results")}
+    return replace(
+        _defaults(), paths=Paths(ROOT, **folders), download=Download(timeout=5, retries=3, pause=0.001)
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def closed_url() -> str:
+    """A URL where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"http://127.0.0.1:{port}/model.tar.gz"
+
+
+@pytest.fixture
+def invoke(settings: Settings) -> Iterator[CommandLine]:
+    line = CommandLine(settings.paths)
+    yield line
+    for process in line.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

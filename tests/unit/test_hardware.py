@@ -1,0 +1,111 @@
+"""tasks.lib.hardware: this machine, against what the kernel and other tools say, and others as text."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tasks.lib import hardware
+from tasks.lib.hardware import Hardware, detect
+
+LINUX_X86 = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="about Linux on x86-64"
+)
+
+
+def machine(cpu: str = "AMD EPYC", cores: int = 2, sets: tuple[str, ...] = ()) -> Hardware:
+    return Hardware(cpu, cores, sets, 8 << 30, "Linux 6.1 x86_64")
+
+
+@pytest.mark.parametrize(
+    ("one", "text"),
+    [
+        (
+            machine(sets=("AVX2", "FMA", "AVX-512", "VNNI", "BF16")),
+            "AMD EPYC, 2 cores, AVX-512 VNNI BF16",
+        ),
+        (machine(sets=("AVX2", "FMA")), "AMD EPYC, 2 cores, AVX2 FMA"),
+        (machine(cores=1), "AMD EPYC, 1 core"),
+        (machine(cpu="Apple M2", cores=8), "Apple M2, 8 cores"),
+    ],
+)
+def test_in_one_line(one: Hardware, text: str) -> None:
+    assert str(one) == text
+
+
+@LINUX_X86
+def test_this_machine_is_what_lscpu_says() -> None:
+    found = detect()
+    said = subprocess.run(
+        ["lscpu"], capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"}
+    ).stdout
+    fields = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in said.splitlines())
+    }
+    assert found.cpu == fields["Model name"]
+    flags = fields["Flags"].split()
+    for flag, name in hardware.INSTRUCTION_SETS:
+        assert (name in found.instruction_sets) == (flag in flags)
+
+
+def test_memory_and_system_are_those_of_the_kernel() -> None:
+    found = detect()
+    assert found.memory == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert found.system == f"{platform.system()} {platform.release()} {platform.machine()}"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")
+def test_only_cores_that_may_be_used_count() -> None:
+    code = (
+        "import os; from tasks.lib.hardware import detect; "
+        "before = detect().cores; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+        "print(before, detect().cores)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert out.split() == [str(len(os.sched_getaffinity(0))), "1"]
+
+
+CPUINFO = {
+    "x86": (
+        "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) 6\n"
+        "flags\t\t: fpu avx2 fma avx512f amx_tile amx_bf16\n\n"
+        "processor\t: 1\nmodel name\t: Other\nflags\t\t: fpu\n",
+        ("Intel(R) Xeon(R) 6", ("AVX2", "FMA", "AVX-512", "AMX", "AMX-BF16")),
+    ),
+    "arm": (
+        "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16\nCPU implementer\t: 0x41\n",
+        ("", ()),
+    ),
+    "nothing": ("", ("", ())),
+}
+
+
+@pytest.mark.parametrize("kind", CPUINFO)
+def test_other_machines_cpuinfo(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, (cpu, sets) = CPUINFO[kind]
+    (tmp_path / "cpuinfo").write_text(text)
+    real = Path
+
+    def elsewhere(path: str) -> Path:
+        return real(tmp_path / "cpuinfo") if path == "/proc/cpuinfo" else real(path)
+
+    monkeypatch.setattr(hardware, "Path", elsewhere)
+    found = detect()
+    assert found.cpu == (cpu or platform.processor() or platform.machine())
+    assert found.instruction_sets == sets
+
+
+def test_it_can_be_written_down() -> None:
+    assert set(asdict(detect())) == {"cpu", "cores", "instruction_sets", "memory", "system"}
