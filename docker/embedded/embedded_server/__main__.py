@@ -1,0 +1,58 @@
+"""The program: read the flags, load the model, serve it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from embedded_server.errors import StartError
+from embedded_server.flags import parse_flags
+
+_log = logging.getLogger("embedded_server")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until a signal. Returns the exit code: 0 done, 1 could not start or had to cut requests off."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Hides TensorFlow's notes (I) and warnings (W), not its errors; has to be set before the import.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        flags = parse_flags(arguments)
+        from embedded_server.servable import Models, find_versions, load_servable
+        from embedded_server.serving import reserve_port, serve
+
+        find_versions(flags.model_base_path)  # before the imports that take seconds
+        listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
+        _log.info("Loading model %s from %s with %s", flags.model_name, flags.model_base_path, flags.backend)
+        began = time.monotonic()
+        servable = load_servable(flags)
+        _log.info(
+            "Successfully loaded servable version {name: %s version: %d} in %.1f s",
+            servable.name,
+            servable.version,
+            time.monotonic() - began,
+        )
+        models = Models({servable.name: {servable.version: servable}})
+        cut_off = serve(models, flags, listener)
+    except StartError as error:
+        print(f"embedded_server: {error}", file=sys.stderr)
+        return 1
+    if cut_off:
+        _log.warning("Stopped; %d request(s) still running were cut off", cut_off)
+        return 1
+    _log.info("Stopped; all requests were answered")
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: that waits for threads, and a request cut off may keep its thread for long.
+    os._exit(code)

@@ -1,0 +1,530 @@
+"""JSON to arrays and back, by TensorFlow Serving's rules (tensorflow_serving/util/json_tensor.cc).
+
+Reading: `instances` is the row form (one element for each example; each becomes a row of every input),
+`inputs` the column form (whole tensors). A value must have the JSON type of its dtype: whole numbers for
+integers, true or false for bool, nothing that a float would lose. Bytes are {"b64": "..."}.
+
+Writing: rows under `predictions`, columns under `outputs`; a signature with one output drops its name;
+string outputs whose name ends in `_bytes` are written as {"b64": ...}; NaN and Infinity are written as such.
+
+Arrays are checked and converted in whole columns: a list is flattened level by level, and sets of types
+and lengths tell whether it is a tensor. Only where they say no is it walked, for the message.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NoReturn
+
+import ml_dtypes
+import numpy as np
+import orjson
+import pybase64
+
+from embedded_server.backend import Array
+from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
+from embedded_server.signature import DEFAULT_SIGNATURE, DataType, Signature, TensorSpec
+
+_BYTES_SUFFIX = "_bytes"
+_SHOWN_CHARACTERS = 200  # of a value in an error message: enough to recognise it
+_INT64 = (-(2**63), 2**64 - 1)  # whole numbers beyond are read as floats, as rapidjson and orjson do
+# Largest whole number that a float type takes: every smaller one is exact (IsLosslessDecimal).
+_MAX_EXACT_INTEGER = {"float": 2**24 - 1, "double": 2**53 - 1, "half": 2**11 - 1, "bfloat16": 2**8 - 1}
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A predict request as arrays; `rows` says in which form to answer."""
+
+    signature: str
+    inputs: Mapping[str, Array]
+    rows: bool
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def parse_request(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request. Raises InvalidArgument for anything else."""
+    if not body:
+        raise InvalidArgument("JSON Parse error: The document is empty")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # orjson keeps to the letter of JSON; TensorFlow Serving also reads NaN and Infinity.
+        if b"NaN" not in body and b"Inf" not in body:
+            raise InvalidArgument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+        document = _parse_with_infinities(body)
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"JSON Value: {_shown(document)} Is not object")
+    return document
+
+
+def signature_name(document: Mapping[str, Any]) -> str:
+    """The signature that a request names, or the default one."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise InvalidArgument(
+            f"JSON Value: {_shown(document)} not formatted correctly. "
+            "'signature_name' key must be a string value."
+        )
+    return name or DEFAULT_SIGNATURE
+
+
+def decode_predict(document: Mapping[str, Any], signatures: Mapping[str, Signature]) -> PredictRequest:
+    """Turn a parsed predict request into arrays.
+
+    Raises InvalidArgument where the request does not fit the signature, Unimplemented for a dtype that
+    JSON cannot carry. Messages are TensorFlow Serving's own where it has one.
+    """
+    name = signature_name(document)
+    signature = signatures.get(name)
+    if signature is None:
+        raise InvalidArgument(f'Serving signature name: "{name}" not found in signature def')
+    if not signature.inputs:
+        raise InvalidArgument(f"Failed to get input map for signature: {name}")
+    if "instances" in document:
+        if "inputs" in document:
+            raise InvalidArgument(
+                f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or "
+                "'instances' keys to exist"
+            )
+        instances = document["instances"]
+        if not isinstance(instances, list):
+            raise InvalidArgument(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
+        if not instances:
+            raise InvalidArgument(f"JSON Value: {_shown(document)} No values in 'instances' array")
+        return PredictRequest(name, _decode_rows(instances, signature.inputs), rows=True)
+    if "inputs" in document:
+        return PredictRequest(name, _decode_columns(document["inputs"], signature.inputs), rows=False)
+    raise InvalidArgument("Missing 'inputs' or 'instances' key")
+
+
+def _decode_rows(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    named = _is_named(instances[0])
+    if len(specs) > 1 and not named:
+        raise InvalidArgument(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required "
+            "as per tensorinfo_map"
+        )
+    for index, element in enumerate(instances):
+        if _is_named(element) != named:
+            raise InvalidArgument(
+                f"Expecting {'object but got list' if named else 'value/list but got object'} "
+                f"at item {index} of input list"
+            )
+    if not named:
+        ((alias, spec),) = specs.items()
+        return {alias: _column(instances, spec.dtype, "")}
+    for index, element in enumerate(instances):
+        if element.keys() != specs.keys():
+            _refuse_keys(index, element, specs)
+    return {
+        alias: _column([element[alias] for element in instances], spec.dtype, f" key: {alias}")
+        for alias, spec in specs.items()
+    }
+
+
+def _is_named(element: Any) -> bool:
+    return isinstance(element, dict) and not _is_base64(element)
+
+
+def _refuse_keys(index: int, element: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> NoReturn:
+    unknown = next((key for key in element if key not in specs), None)
+    if unknown is not None:
+        raise InvalidArgument(
+            f"Failed to process element: {index} key: {unknown} of 'instances' list. "
+            f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {unknown}"
+        )
+    raise InvalidArgument(
+        f"Failed to process element: {index} of 'instances' list. JSON object: {_shown(element)} "
+        f"keys must be equal to: {','.join(sorted(specs))}"
+    )
+
+
+def _decode_columns(columns: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    if not _is_named(columns):
+        if len(specs) > 1:
+            raise InvalidArgument(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required "
+                "as per tensorinfo_map"
+            )
+        ((alias, spec),) = specs.items()
+        return {alias: _tensor(columns, spec.dtype)}
+    for alias in specs:
+        if alias not in columns:
+            raise InvalidArgument(f"Missing named input: {alias} in 'inputs' object.")
+    return {alias: _tensor(columns[alias], spec.dtype) for alias, spec in specs.items()}
+
+
+def _tensor(value: Any, dtype: DataType) -> Array:
+    array = _convert(value, dtype)
+    if array is None:
+        _check(value, _leading_shape(value), dtype)
+        raise InvalidArgument(f"JSON Value: {_shown(value)} is not a tensor of type: {dtype.name}")
+    return array
+
+
+def _column(values: list[Any], dtype: DataType, key: str) -> Array:
+    """One row for each of `values`; `key` is how messages name the input."""
+    if dtype.name in _CONVERTERS:
+        array = _convert(values, dtype)
+        if array is not None:
+            return array
+    size, shape = 0, None
+    for index, value in enumerate(values):
+        try:
+            row_shape = _leading_shape(value)
+            _check(value, row_shape, dtype)
+            row_size = int(np.prod(row_shape, dtype=np.int64))
+            if shape is None:
+                size, shape = row_size, row_shape
+            elif row_size != size:
+                raise InvalidArgument(f"Expecting tensor size: {size} but got: {row_size}")
+            elif row_shape != shape:
+                raise InvalidArgument(f"Expecting shape {_brackets(shape)} but got: {_brackets(row_shape)}")
+        except ServingError as error:
+            raise InvalidArgument(
+                f"Failed to process element: {index}{key} of 'instances' list. Error: {error.code}: {error}"
+            ) from None
+    raise InvalidArgument(f"JSON Value: {_shown(values)} is not a tensor of type: {dtype.name}")
+
+
+def _convert(value: Any, dtype: DataType) -> Array | None:
+    """An array of a number, string or nested list, or None where it is not a tensor of this dtype."""
+    flattened = _flatten(value)
+    if flattened is None:
+        return None
+    leaves, shape = flattened
+    converter = _CONVERTERS.get(dtype.name)
+    if converter is None:
+        if leaves:
+            raise Unimplemented(f"Conversion of JSON Value: {_shown(leaves[0])} to type: {dtype.name}")
+        return None
+    array = converter(leaves, dtype)
+    return None if array is None else array.reshape(shape)
+
+
+def _flatten(value: Any) -> tuple[list[Any], tuple[int, ...]] | None:
+    """The leaves of a nested list and its shape; None where lists of one level differ in length."""
+    level, shape = [value], []
+    while level and type(level[0]) is list:
+        if set(map(type, level)) != {list}:
+            return None
+        sizes = set(map(len, level))
+        if len(sizes) != 1:
+            return None
+        shape.append(sizes.pop())
+        level = list(chain.from_iterable(level))
+    return level, tuple(shape)
+
+
+def _floats(leaves: list[Any], dtype: DataType) -> Array | None:
+    types = set(map(type, leaves))
+    if not types <= {float, int}:
+        return None
+    array = np.array(leaves, dtype=np.float64)
+    if dtype.name != "double" or int in types:
+        magnitude = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array))
+        largest = float(magnitude.max(initial=0))
+        if dtype.name != "double" and largest > _largest_float(dtype):
+            return None
+        # In float64 a large float cannot be told from a large integer: look at the integers themselves.
+        if int in types and largest > _MAX_EXACT_INTEGER[dtype.name] and not all(map(_fits(dtype), leaves)):
+            return None
+    return array.astype(dtype.numpy)
+
+
+def _integers(leaves: list[Any], dtype: DataType) -> Array | None:
+    if not set(map(type, leaves)) <= {int}:
+        return None
+    bounds = np.iinfo(_numpy(dtype))
+    if leaves and (min(leaves) < bounds.min or max(leaves) > bounds.max):
+        return None
+    return np.array(leaves, dtype=dtype.numpy)
+
+
+def _booleans(leaves: list[Any], dtype: DataType) -> Array | None:
+    return np.array(leaves, dtype=np.bool_) if set(map(type, leaves)) <= {bool} else None
+
+
+def _strings(leaves: list[Any], dtype: DataType) -> Array | None:
+    array = np.empty(len(leaves), dtype=np.object_)  # numpy's own string types would cut zero bytes
+    for index, leaf in enumerate(leaves):
+        try:
+            if type(leaf) is str:
+                array[index] = _utf8(leaf)
+            elif type(leaf) is dict and _is_base64(leaf):
+                array[index] = decode_base64(leaf["b64"])
+            else:
+                return None
+        except InvalidArgument:
+            return None
+    return array
+
+
+# half, bfloat16 and uint16 are more than TensorFlow Serving takes: it answers 501.
+_CONVERTERS: Mapping[str, Callable[[list[Any], DataType], Array | None]] = {
+    **dict.fromkeys(("float", "double", "half", "bfloat16"), _floats),
+    **dict.fromkeys(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"), _integers),
+    "bool": _booleans,
+    "string": _strings,
+}
+
+
+def _numpy(dtype: DataType) -> np.dtype[Any]:
+    assert dtype.numpy is not None, dtype.name  # _CONVERTERS names only types that arrays can hold
+    return dtype.numpy
+
+
+def _largest_float(dtype: DataType) -> float:
+    return float(ml_dtypes.finfo(_numpy(dtype)).max)  # type: ignore[no-untyped-call]
+
+
+def _fits(dtype: DataType) -> Callable[[Any], bool]:
+    """Whether a float type takes a number: no integer may lose digits (IsLosslessDecimal)."""
+    whole, largest = _MAX_EXACT_INTEGER[dtype.name], _largest_float(dtype)
+
+    def fits(value: float) -> bool:
+        if type(value) is int:
+            return abs(value) <= whole
+        return not abs(value) > largest or abs(value) == float("inf")
+
+    return fits
+
+
+def _leading_shape(value: Any) -> tuple[int, ...]:
+    """The shape that the first element of every level suggests; the rest is checked against it."""
+    shape = []
+    while type(value) is list:
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _check(value: Any, shape: tuple[int, ...], dtype: DataType, level: int = 0) -> None:
+    """Find the first thing wrong with a value of which _convert could make nothing, and raise it."""
+    rank = len(shape)
+    if type(value) is not list:
+        if level != rank:
+            raise InvalidArgument(
+                f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {rank}"
+            )
+        _check_leaf(value, dtype)
+        return
+    if level >= rank:
+        raise InvalidArgument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise InvalidArgument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} "
+            f"expected size: {shape[level]}"
+        )
+    for element in value:
+        _check(element, shape, dtype, level + 1)
+
+
+def _check_leaf(value: Any, dtype: DataType) -> None:
+    if type(value) is dict and dtype.name == "string":
+        if not _is_base64(value):
+            raise InvalidArgument(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+        decode_base64(value["b64"])
+    elif type(value) is str and dtype.name == "string":
+        _utf8(value)
+    elif dtype.name in _MAX_EXACT_INTEGER and type(value) in (int, float):
+        if not _fits(dtype)(value):
+            raise InvalidArgument(
+                f"Cannot convert JSON value: {_shown(value)} to {dtype.name} without loss of precision."
+            )
+    elif _convert(value, dtype) is None:
+        raise InvalidArgument(
+            f"JSON Value: {_shown(value)} Type: {_json_type(value)} is not of expected type: {dtype.name}"
+        )
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return str(value)
+    names: Mapping[type, str] = {str: "String", dict: "Object", list: "Array"}
+    return names.get(type(value), "Number")
+
+
+def _brackets(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        text = "(nested too deeply to show)"
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which Python's own JSON reader lets through
+        raise InvalidArgument(f"JSON Parse error: {text[:40]!a} is not valid Unicode") from None
+
+
+_INFINITIES = re.compile(r'"(?:[^"\\]|\\.)*"|-?\bNaN\b|\bInf(?:inity)?\b')
+
+
+def _parse_with_infinities(body: bytes) -> Any:
+    """Read JSON that holds NaN, Inf or Infinity (rapidjson's kParseNanAndInfFlag)."""
+
+    def spelled_for_python(match: re.Match[str]) -> str:
+        word = match.group()
+        if word.startswith('"'):
+            return word
+        return "NaN" if word.endswith("NaN") else "Infinity"
+
+    try:
+        return json.loads(_INFINITIES.sub(spelled_for_python, body.decode()), parse_int=_parse_integer)
+    except json.JSONDecodeError as error:
+        raise InvalidArgument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"JSON Parse error: not valid UTF-8 at offset: {error.start}") from None
+    except RecursionError:
+        raise InvalidArgument("JSON Parse error: nested too deeply") from None
+
+
+def _parse_integer(digits: str) -> int | float:
+    if len(digits) > 20:  # more than any 64-bit number: int() would refuse thousands of digits
+        return float(digits)
+    number = int(digits)
+    return number if _INT64[0] <= number <= _INT64[1] else float(digits)
+
+
+# ---------------------------------------------------------------------------------------- base64
+
+
+def _is_base64(value: Mapping[str, Any]) -> bool:
+    return len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64 as TensorFlow Serving does: padding is optional, white space is skipped.
+
+    Raises InvalidArgument.
+    """
+    decoded: bytes
+    try:
+        # Unless told to validate, decoders skip what is not in the alphabet and take anything for base64.
+        decoded = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        bare = "".join(text.split()).rstrip("=")
+        try:
+            decoded = pybase64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
+        except ValueError:
+            raise InvalidArgument("Unable to base64 decode") from None
+    return decoded
+
+
+# ---------------------------------------------------------------------------------------- writing
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode_predict(outputs: Mapping[str, Array], rows: bool) -> bytes:
+    """The JSON of an answer.
+
+    Raises InvalidArgument, as TensorFlow Serving does, for a dtype that JSON cannot carry, and in row form
+    for outputs that have no rows or not equally many.
+    """
+    if not outputs:
+        raise InvalidArgument("Cannot convert empty tensor map to JSON")
+    if not rows:
+        values = {alias: _whole(alias, array) for alias, array in outputs.items()}
+        return orjson.dumps({"outputs": _unnamed(values)}, option=_OPTIONS)
+    batch = None
+    for alias, array in outputs.items():
+        if array.ndim == 0:
+            raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
+        if batch is not None and len(array) != batch:
+            raise InvalidArgument(
+                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {batch}"
+            )
+        batch = len(array)
+    if len(outputs) == 1:
+        ((alias, array),) = outputs.items()
+        return orjson.dumps({"predictions": _whole(alias, array)}, option=_OPTIONS)
+    columns = {alias: _rows(alias, array) for alias, array in outputs.items()}
+    predictions = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return orjson.dumps({"predictions": predictions}, option=_OPTIONS)
+
+
+def _unnamed(values: Mapping[str, Any]) -> Any:
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _whole(alias: str, array: Array) -> Any:
+    """A tensor as something that orjson writes."""
+    array = _writable(alias, array)
+    if array.dtype == np.object_:
+        return array.tolist()
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        return orjson.Fragment(_with_infinities(array))
+    return array if array.ndim else array[()]
+
+
+def _rows(alias: str, array: Array) -> Iterator[Any]:
+    """The rows of a tensor, each as something that orjson writes."""
+    array = _writable(alias, array)
+    if array.dtype == np.object_:
+        yield from array.tolist()
+    elif array.dtype.kind == "f" and not np.isfinite(array).all():
+        for row in array:
+            yield orjson.Fragment(_with_infinities(np.asarray(row)))
+    else:
+        yield from array
+
+
+def _writable(alias: str, array: Array) -> Array:
+    """Contiguous and of a type that orjson knows; strings become text or {"b64": ...}."""
+    if array.dtype == np.object_:
+        write = _as_base64 if alias.endswith(_BYTES_SUFFIX) else _as_text
+        written = np.empty(array.size, dtype=np.object_)
+        for index, value in enumerate(array.reshape(-1)):
+            written[index] = write(value)
+        return written.reshape(array.shape)
+    if array.dtype.name in ("float16", "bfloat16"):
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "fiub":
+        raise InvalidArgument(f"Failed to write JSON value for tensor type: {array.dtype.name}")
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _as_base64(value: bytes) -> dict[str, str]:
+    return {"b64": binascii.b2a_base64(value, newline=False).decode("ascii")}
+
+
+def _as_text(value: bytes) -> Any:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        # TensorFlow Serving writes such bytes as they are; a name ending in _bytes is how to avoid it.
+        text = json.dumps(value.decode(errors="surrogateescape"), ensure_ascii=False)
+        return orjson.Fragment(text.encode(errors="surrogateescape"))
+
+
+def _with_infinities(array: Array) -> bytes:
+    """Write a float tensor that holds NaN or Infinity.
+
+    orjson writes null for each of them, in order, and nothing else in a tensor is null.
+    """
+    strange = array[~np.isfinite(array)]
+    words = iter([b"NaN" if np.isnan(x) else b"Infinity" if x > 0 else b"-Infinity" for x in strange])
+    written = orjson.dumps(array if array.ndim else array[()], option=_OPTIONS)
+    return re.sub(rb"null", lambda _: next(words), written)

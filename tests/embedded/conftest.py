@@ -1,0 +1,49 @@
+"""Tests of the embedded server. They run in its own environment (TensorFlow, no task runner)."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE_FOLDER = Path(__file__).resolve().parents[2] / "docker" / "embedded"
+sys.path.insert(0, str(PACKAGE_FOLDER))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The task runner's environment has no TensorFlow, and its run of the suite does not look in here.
+collect_ignore_glob = [] if importlib.util.find_spec("tensorflow") else ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the base paths of all models in saved_models.py."""
+    import saved_models
+
+    folder = tmp_path_factory.mktemp("models")
+    saved_models.write_module(folder / "module" / "3")
+    saved_models.write_tf1_photos(folder / "photos" / "1538687457")
+    saved_models.write_keras_export(folder / "keras" / "1")
+    saved_models.write_keras_in_module(folder / "wrapped" / "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def module_server(models: Path) -> Iterator[object]:
+    """A server of the model with many signatures."""
+    from running import Server
+
+    with Server("--model_name=module", f"--model_base_path={models / 'module'}") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def photo_server(models: Path) -> Iterator[object]:
+    """A server of the TF 1 style model that takes JPEGs."""
+    from running import Server
+
+    with Server("--model_name=photos", f"--model_base_path={models / 'photos'}") as server:
+        yield server

@@ -1,0 +1,156 @@
+"""Starting, refusing to start, deadlines, and leaving."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import PATIENCE, Server, free_port, run_to_end
+
+FOREVER = 10**12  # turns of the spin signature's loop
+SPIN = "/v1/models/module:predict"
+
+
+def refusal(*flags: str) -> str:
+    code, log = run_to_end(*flags)
+    assert code == 1, log
+    assert "Traceback" not in log
+    return next(line for line in log.splitlines() if line.startswith("embedded_server: "))
+
+
+def spin_body(turns: int) -> dict[str, Any]:
+    return {"signature_name": "spin", "instances": [turns]}
+
+
+class InFlight:
+    """A request that has reached the server and waits for its answer."""
+
+    def __init__(self, server: Server, turns: int) -> None:
+        body = json.dumps(spin_body(turns)).encode()
+        head = f"POST {SPIN} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._socket = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+        self._socket.sendall(head.encode() + body)
+        # The event loop reads what came first first: with this answered, the other one has begun.
+        assert server.call("GET", "/v1/models/module")[0] == 200
+
+    def answer(self) -> bytes:
+        """All that the server sends until it closes the connection."""
+        received = b""
+        while chunk := self._socket.recv(65536):
+            received += chunk
+        self._socket.close()
+        return received
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((), "--model_base_path"),
+        (("--model_base_path=/none",), "--model_base_path /none: No such file or directory"),
+        (("--model_base_path=.", "--rest_api_port=abc"), "--rest_api_port: 'abc' is not a whole number"),
+        (("--model_base_path=.", "--rest_api_port=0"), "from 1 to 65535"),
+        (("--model_base_path=.", "--rest_api_port=65536"), "from 1 to 65535"),
+        (("--model_base_path=.", "--backend=onnx"), "--backend: invalid choice: 'onnx'"),
+        (("--model_base_path=.", "--precision=int4"), "--precision: invalid choice: 'int4'"),
+        (("--model_base_path=.", "--model_name="), "--model_name: must not be empty"),
+        (("--model_base_path=.", "--tensorflow_intra_op_parallelism=-1"), "is not a whole number"),
+        (("--model_base_path=.", "--rest_api"), "unrecognized arguments: --rest_api"),
+    ],
+)
+def test_wrong_flags(flags: tuple[str, ...], message: str) -> None:
+    assert message in refusal(*flags)
+
+
+def test_no_version_folder(tmp_path: Path) -> None:
+    (tmp_path / "latest").mkdir()
+    (tmp_path / "2").write_text("a file")
+    assert "no version of the model in" in refusal(f"--model_base_path={tmp_path}")
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    assert "it is itself a SavedModel" in refusal(f"--model_base_path={tmp_path}")
+
+
+def test_version_that_is_not_there(models: Path) -> None:
+    line = refusal(
+        f"--model_base_path={models / 'module'}", "--model_version=4", f"--rest_api_port={free_port()}"
+    )
+    assert line.endswith("it has 3")
+
+
+def test_port_taken(models: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        line = refusal(f"--model_base_path={models / 'module'}", f"--rest_api_port={port}")
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in line
+
+
+def test_damaged_model(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models / "keras" / "1", tmp_path / "1")
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
+    line = refusal(f"--model_base_path={tmp_path}", f"--rest_api_port={free_port()}")
+    assert f"cannot load the SavedModel in {tmp_path / '1'}" in line
+
+
+def test_newest_version_deadline_and_a_clean_end(models: Path, tmp_path: Path) -> None:
+    for version in ("2", "10"):
+        (tmp_path / version).symlink_to(models / "module" / "3")
+    (tmp_path / "11").write_text("a file, not a version")
+    flags = ("--model_name=module", f"--model_base_path={tmp_path}", "--rest_api_timeout_in_ms=500")
+    with Server(*flags) as server:
+        log = "".join(server.log)
+        assert f"Exporting HTTP/REST API at:127.0.0.1:{server.port}" in log
+        assert "loaded servable version {name: module version: 10}" in log
+        status, answer = server.call("GET", "/v1/models/module")
+        assert (status, answer["model_version_status"][0]["version"]) == (200, "10")
+        began = time.monotonic()
+        status, answer = server.call("POST", SPIN, spin_body(FOREVER))
+        assert (status, list(answer)) == (504, ["error"])
+        assert time.monotonic() - began < 10
+        idle = socket.create_connection(("127.0.0.1", server.port))  # must not hold up the end
+        assert server.stop() == 0
+        idle.close()
+
+
+def test_sigterm_finishes_what_is_in_flight(models: Path) -> None:
+    flags = ("--model_name=module", f"--model_base_path={models / 'module'}", "--shutdown_grace_seconds=50")
+    with Server(*flags) as server:
+        turns = 1000
+        while True:  # as many turns as take a second or two on this machine
+            began = time.monotonic()
+            assert server.call("POST", SPIN, spin_body(turns)) == (200, {"predictions": [turns]})
+            if time.monotonic() - began > 1:
+                break
+            turns *= 2
+        request = InFlight(server, turns)
+        codes: list[int] = []
+        stopper = threading.Thread(target=lambda: codes.append(server.stop()))
+        stopper.start()
+        answer = request.answer()
+        stopper.join()
+        assert codes == [0]
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(f'{{"predictions":[{turns}]}}'.encode())
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_comes_within_the_grace_time(models: Path, number: int) -> None:
+    flags = ("--model_name=module", f"--model_base_path={models / 'module'}", "--shutdown_grace_seconds=1")
+    with Server(*flags) as server:
+        request = InFlight(server, FOREVER)
+        began = time.monotonic()
+        server.process.send_signal(number)
+        assert server.process.wait(PATIENCE) == 1, "a request was cut off"
+        assert time.monotonic() - began < 10  # 1 s, on a machine that may be busy
+        request.answer()
+        server._reader.join(PATIENCE)
+        assert "1 request(s) still running were cut off" in "".join(server.log)
