@@ -1,0 +1,146 @@
+"""Converting: what is cut where, what is refused, and that both halves together answer like TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import saved_models
+import tensorflow as tf
+from embedded_server import artefact, convert
+from embedded_server.backend import Array
+from embedded_server.errors import InvalidArgument, StartError
+from embedded_server.openvino_backend import OpenVinoBackend
+from embedded_server.tensorflow_backend import TensorFlowBackend
+
+SAMPLES = Path(__file__).resolve().parents[2] / "models" / "samples"
+VERSIONS = {"tf1": "1538687457", "keras": "1", "plain": "3"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that can be optimized, with their artefacts."""
+    folder = tmp_path_factory.mktemp("optimizable")
+    saved_models.main(folder)
+    for name, version in VERSIONS.items():
+        convert.convert(folder / name / version, folder / name / ".optimized" / version, "a fingerprint")
+    return folder
+
+
+def inputs_for(name: str, count: int) -> dict[str, Array]:
+    random = np.random.default_rng(5)
+    if name == "tf1":
+        photos = [photo.read_bytes() for photo in sorted(SAMPLES.glob("*.jpg"))[:count]]
+        return {"image_bytes": np.array(photos, dtype=object)}
+    if name == "keras":
+        return {"keras_tensor": random.random((count, 64, 64, 3), np.float32)}
+    return {"x": random.random((count, 4), np.float32), "offset": random.random((count, 3), np.float32)}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("name", VERSIONS)
+def test_both_halves_together_answer_like_tensorflow(made: Path, name: str, count: int) -> None:
+    version = VERSIONS[name]
+    stock = TensorFlowBackend.load(made / name / version)
+    optimized = OpenVinoBackend.load(made / name / version, made / name / ".optimized" / version, "f32")
+    assert optimized.signatures == stock.signatures
+    inputs = inputs_for(name, count)
+    expected = stock.run("serving_default", inputs)
+    answer = optimized.run("serving_default", inputs)
+    assert answer.keys() == expected.keys()
+    for output, value in expected.items():
+        assert answer[output].dtype == value.dtype
+        np.testing.assert_allclose(answer[output], value, rtol=1e-4, atol=1e-5)
+    first = next(iter(expected))
+    assert list(optimized.run("serving_default", inputs, [first])) == [first]
+    stock.close()
+    optimized.close()
+
+
+def test_jpeg_decoding_stays_with_tensorflow_and_arithmetic_goes(made: Path) -> None:
+    folder = made / "tf1" / ".optimized" / VERSIONS["tf1"]
+    program = artefact.read(folder).programs["serving_default"]
+    assert program.front is not None
+    front = tf.compat.v1.GraphDef.FromString((folder / program.front).read_bytes())
+    operations = {node.op for node in front.node}
+    assert "DecodeJpeg" in operations
+    assert operations.isdisjoint({"Conv2D", "MatMul"})
+    # The loop as the official archive has it, not as it would be written today.
+    assert any(tensor.startswith("map/TensorArrayStack/TensorArrayGatherV3") for tensor in program.crossing.values())
+    assert "Convolution" in (folder / program.body).read_text()
+
+
+def test_signatures_that_compute_the_same_share_their_files(made: Path) -> None:
+    manifest = artefact.read(made / "tf1" / ".optimized" / VERSIONS["tf1"])
+    assert set(manifest.programs) == {"predict", "serving_default"}
+    assert manifest.programs["predict"] == manifest.programs["serving_default"]
+    assert sorted(manifest.files) == ["body-0.bin", "body-0.xml", "front-0.pb"]
+
+
+def test_a_model_of_numbers_has_no_front(made: Path) -> None:
+    assert artefact.read(made / "plain" / ".optimized" / "3").programs["serving_default"].front is None
+
+
+def test_what_cannot_be_converted_says_why(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(convert.CannotConvert, match="looks words up in a table"):
+        convert.convert(models / "photos" / "1538687457", tmp_path / "artefact", "")
+    code = convert.main([f"--model={models / 'photos' / '1538687457'}", f"--output={tmp_path / 'b'}", "--fingerprint="])
+    assert code == 1
+
+
+def test_signatures_that_cannot_be_converted_are_executed_by_tensorflow(models: Path, tmp_path: Path) -> None:
+    manifest = convert.convert(models / "module" / "3", tmp_path / "artefact", "")
+    assert "serving_default" in manifest.programs
+    assert "no convolution or matrix product" in manifest.unconverted["text"]
+    backend = OpenVinoBackend.load(models / "module" / "3", tmp_path / "artefact", "f32")
+    answer = backend.run("text", {"text": np.array([b"abc"], dtype=object)})
+    assert answer["upper"].tolist() == [b"ABC"]
+    backend.close()
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 64, 64), (1, 64, 64, 4), (1, 32, 64, 3)])
+def test_a_shape_that_the_signature_does_not_allow_is_refused(made: Path, shape: tuple[int, ...]) -> None:
+    backend = OpenVinoBackend.load(made / "keras" / "1", made / "keras" / ".optimized" / "1", "f32")
+    with pytest.raises(InvalidArgument, match="keras_tensor has shape"):
+        backend.run("serving_default", {"keras_tensor": np.zeros(shape, np.float32)})
+    backend.close()
+
+
+def test_inputs_that_do_not_fit_each_other_are_refused(made: Path) -> None:
+    backend = OpenVinoBackend.load(made / "plain" / "3", made / "plain" / ".optimized" / "3", "f32")
+    with pytest.raises(InvalidArgument):
+        backend.run("serving_default", {"x": np.zeros((2, 4), np.float32), "offset": np.zeros((3, 3), np.float32)})
+    good = backend.run("serving_default", inputs_for("plain", 2))
+    assert good["y"].shape == (2, 3)
+    backend.close()
+
+
+def test_bytes_that_are_no_jpeg_are_refused(made: Path) -> None:
+    folder = made / "tf1"
+    backend = OpenVinoBackend.load(folder / VERSIONS["tf1"], folder / ".optimized" / VERSIONS["tf1"], "f32")
+    with pytest.raises(InvalidArgument):
+        backend.run("serving_default", {"image_bytes": np.array([b"not a jpeg"], dtype=object)})
+    backend.close()
+
+
+def test_a_missing_or_damaged_artefact_is_refused(made: Path, tmp_path: Path) -> None:
+    model = made / "plain" / "3"
+    with pytest.raises(StartError, match="there is no optimized artefact"):
+        OpenVinoBackend.load(model, tmp_path, "f32")
+    manifest = convert.convert(model, tmp_path / "artefact", "")
+    with pytest.raises(StartError, match="no precision was chosen"):
+        OpenVinoBackend.load(model, tmp_path / "artefact", "auto")
+    (tmp_path / "artefact" / next(iter(manifest.files))).write_bytes(b"something else")
+    with pytest.raises(StartError, match="is damaged"):
+        OpenVinoBackend.load(model, tmp_path / "artefact", "f32")
+    (tmp_path / "artefact" / artefact.MANIFEST).write_text("{")
+    with pytest.raises(StartError, match="is damaged"):
+        OpenVinoBackend.load(model, tmp_path / "artefact", "f32")
+
+
+def test_the_manifest_says_what_it_was_made_from(made: Path) -> None:
+    content = json.loads((made / "keras" / ".optimized" / "1" / artefact.MANIFEST).read_text())
+    assert content["fingerprint"] == "a fingerprint"
+    assert content["precision"] is None
