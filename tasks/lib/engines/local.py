@@ -1,0 +1,476 @@
+"""The local engine: embedded servers as processes of this machine.
+
+A server is known by its record, .state/servers/ID.json, and by the marker that its process carries.
+The record is written before the process exists and completed after, and whatever a killed call of
+the suite leaves is put right by the next one: a record without a process is removed, and a process
+without a record, or one that was still loading, is ended. A server that ended by itself is dropped
+from the list; what it wrote is kept in .state/servers/ended/.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.lib import console, disk, environment, locks, processes
+from tasks.lib.engines.base import Server
+from tasks.lib.errors import ModelError, RequestRefused, ServerError
+from tasks.lib.processes import Identity
+from tasks.lib.settings import Settings
+from tasks.lib.store import Model
+from tasks.lib.variants import Variant
+
+if TYPE_CHECKING:
+    from tasks.lib.inputs import Sample
+
+MODULE = "embedded_server"
+ENDED_KEPT = 5
+"""How many logs of servers that ended by themselves are kept."""
+PORT_STEP = 2
+"""Servers take their ports in pairs, gRPC one below REST; the embedded one leaves its gRPC port unused."""
+PORTS_TRIED = 100
+STARTS_TRIED = 3
+"""A server that finds its port taken once it has loaded is started anew on another one."""
+LOG_TAIL = 15
+"""Lines of a server's log that are shown when it does not start."""
+PASSING = (404, 429, 503, 504)
+"""HTTP statuses of a server that is still loading."""
+
+STARTING, READY, STOPPING = "starting", "ready", "stopping"
+
+Command = Callable[[Sequence[str]], tuple[list[str], Mapping[str, str]]]
+"""Server flags -> the command that starts it, and what must be added to its environment."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is on disk about a server."""
+
+    server: Server
+    state: str
+    starter: Identity
+    """The call of the suite that waits for it to answer, or once did."""
+    process: Identity | None
+    """None until it is known to have been started."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Raises ValueError, KeyError or TypeError for what `to_json` did not write."""
+        fields = json.loads(text)
+        server = dict(fields["server"])
+        return cls(
+            server=Server(**{**server, "variant": Variant(**server["variant"])}),
+            state=fields["state"],
+            starter=Identity(**fields["starter"]),
+            process=Identity(**fields["process"]) if fields["process"] else None,
+        )
+
+
+class LocalEngine:
+    """See the module.
+
+    `extra_flags` are added to every server's own; `command` replaces the embedded server by another
+    program that understands its flags.
+    """
+
+    name = "local"
+
+    def __init__(
+        self, settings: Settings, *, extra_flags: Sequence[str] = (), command: Command | None = None
+    ) -> None:
+        self._settings = settings
+        self._extra_flags = extra_flags
+        self._command = command
+        self._folder = settings.paths.state / "servers"
+
+    # What every engine can do: tasks.lib.engines.base.Engine
+
+    def start(self, model: Model, variant: Variant, port: int | None = None) -> Server:
+        """Start a server and return once a real predict has answered. See Engine.start.
+
+        On --dry the command is printed, and the server returned is the one that would be started.
+        """
+        if self._command is None and not self._settings.dry:
+            environment.ensure(self._settings)
+        for _ in range(STARTS_TRIED - 1):
+            try:
+                return self._start(model, variant, port)
+            except _PortLost as lost:
+                if port is not None:
+                    raise
+                console.note(f"{lost.problem} Starting it on another.")
+        return self._start(model, variant, port)
+
+    def servers(self) -> list[Server]:
+        """The servers of this suite that run now, those still loading too, oldest first."""
+        with self._locked():
+            return [record.server for record in self._survey()]
+
+    def logs(self, server: Server, lines: int | None = None) -> str:
+        """The last `lines` lines that the server wrote; all of them if None."""
+        return processes.tail(self._log(server.id), lines)
+
+    def stop(self, server: Server, grace: float) -> None:
+        """End the server: politely, and after `grace` seconds by force. Done when it is gone."""
+        with self._locked():
+            record = self._read(server.id)
+            if record is not None:
+                # So that whoever lists the servers meanwhile does not take it for one that died.
+                self._write(replace(record, state=STOPPING))
+        for identity in self._processes(server.id, record):
+            if processes.terminate(identity, grace):
+                console.note(f"{server} did not end within {grace:g} s of being asked to, and was killed")
+        with self._locked():
+            self._forget(server.id)
+
+    # Its own
+
+    def command(self, server: Server, model: Model) -> tuple[list[str], Mapping[str, str]]:
+        """The command that starts the server, and what must be added to its environment."""
+        flags = [
+            f"--rest_api_host={server.host}",
+            f"--rest_api_port={server.rest_port}",
+            f"--model_name={server.model}",
+            f"--model_base_path={model.base}",
+            f"--model_version={server.version}",
+            f"--backend={server.variant.backend}",
+            f"--precision={server.variant.precision}",
+            *self._extra_flags,
+        ]
+        if self._command is not None:
+            return self._command(flags)
+        return environment.command(self._settings, MODULE, flags)
+
+    # Records
+
+    def _locked(self) -> AbstractContextManager[None]:
+        if self._settings.dry:
+            return nullcontext()
+        return locks.held(self._settings.paths, "servers", "it is starting or stopping a server")
+
+    def _marker(self, server_id: str) -> str:
+        return processes.marker(self._settings.paths.state, "server", server_id)
+
+    def _path(self, server_id: str) -> Path:
+        return self._folder / f"{server_id}.json"
+
+    def _log(self, server_id: str) -> Path:
+        return self._folder / f"{server_id}.log"
+
+    def _write(self, record: Record) -> None:
+        """Raises ServerError if the disk does not take it."""
+        path = self._path(record.server.id)
+        try:
+            disk.make_folder(path.parent)
+            disk.write_text(path, record.to_json())
+        except OSError as error:
+            raise ServerError(
+                f"The server's record cannot be written: {error.strerror}.",
+                f"Make room and access at {self._settings.paths.shown(self._folder)}.",
+            ) from error
+
+    def _read(self, server_id: str) -> Record | None:
+        """None if there is no record, or one that nobody can read: its process is then without one."""
+        try:
+            return Record.from_json(self._path(server_id).read_text())
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def _forget(self, server_id: str) -> None:
+        self._path(server_id).unlink(missing_ok=True)
+        self._log(server_id).unlink(missing_ok=True)
+
+    def _processes(self, server_id: str, record: Record | None) -> list[Identity]:
+        """The server's own process, as recorded or as found by its marker: one, or none."""
+        if record is not None and record.process is not None and processes.alive(record.process):
+            return [record.process]
+        mark = self._marker(server_id)
+        return [found for found in processes.carriers(mark) if found.marker == mark][:1]
+
+    def _survey(self) -> list[Record]:
+        """The records of servers that run, oldest first, after putting right what is not as it should be.
+
+        To be called with the lock held. On --dry nothing is put right.
+        """
+        running = {identity.marker: identity for identity in reversed(processes.carriers(self._marker("")))}
+        found = []
+        for path in self._folder.glob("*.json"):
+            record = self._read(path.stem)
+            identity = running.get(self._marker(path.stem))
+            if record is None:
+                continue  # its process, if there is one, is without a record
+            running.pop(self._marker(path.stem), None)
+            waited_for = record.state != STARTING or processes.runs(record.starter)
+            if identity is not None and waited_for:
+                found.append(record)
+            elif not self._settings.dry:
+                self._put_right(record, identity, waited_for)
+        if not self._settings.dry:
+            for mark, identity in running.items():
+                console.note(f"process {identity.pid} is a server of this suite without a record; ending it")
+                processes.terminate(identity, processes.JOB_GRACE)
+                self._forget(mark.rsplit(":", 1)[1])
+            self._sweep()
+        return sorted(found, key=lambda r: (r.server.started, r.process.created if r.process else 0.0))
+
+    def _put_right(self, record: Record, identity: Identity | None, waited_for: bool) -> None:
+        """Deal with a server that is gone, or that was loading when the call that started it was killed."""
+        server = record.server
+        if identity is not None:
+            console.note(f"{server} was left behind by a call that was killed; ending it")
+            processes.terminate(identity, processes.JOB_GRACE)
+            self._forget(server.id)
+        elif record.state == READY:
+            kept = self._keep_log(server)
+            console.note(f"{server} has ended by itself; what it wrote is kept in {kept}")
+            self._forget(server.id)
+        elif record.state == STOPPING or not waited_for:
+            self._forget(server.id)
+        # A server that died while loading is the business of the call that is waiting for it.
+
+    def _keep_log(self, server: Server) -> str:
+        folder = self._folder / "ended"
+        folder.mkdir(exist_ok=True)
+        time_of_start = server.started.replace(":", "-").partition("+")[0]
+        what = f"{server.variant.name}-{server.model}@{server.version}"
+        kept = folder / f"{time_of_start}-{what}-{server.id}.log"
+        with suppress(FileNotFoundError):
+            self._log(server.id).replace(kept)
+        for old in sorted(folder.iterdir())[:-ENDED_KEPT]:
+            old.unlink()
+        return self._settings.paths.shown(kept)
+
+    def _sweep(self) -> None:
+        """Remove logs, and records half written or unreadable, of servers that have no record."""
+        for path in self._folder.glob("*"):
+            if path.is_file() and self._read(path.name.partition(".")[0]) is None:
+                path.unlink(missing_ok=True)
+
+    def _discard(self, server: Server, process: subprocess.Popen[bytes] | None) -> None:
+        """Undo a start, whatever point it had come to."""
+        if process is not None:
+            processes.end_child(process, self._marker(server.id))
+        with self._locked():
+            self._forget(server.id)
+
+    # Starting
+
+    def _start(self, model: Model, variant: Variant, port: int | None) -> Server:
+        server: Server | None = None
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            with self._locked():
+                records = self._survey()
+                planned = Server(
+                    id=secrets.token_hex(6),
+                    engine=self.name,
+                    model=model.name,
+                    version=model.version,
+                    variant=variant,
+                    host=self._settings.serve.host,
+                    rest_port=self._choose_port(port, [record.server for record in records]),
+                    started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                )
+                argv, added = self.command(planned, model)
+                console.command(environment.shown(self._settings, argv), added)
+                if self._settings.dry:
+                    return planned
+                server = planned
+                with processes.uninterrupted():
+                    process = self._launch(server, argv, added)
+            self._wait_until_it_answers(server, process)
+            with self._locked(), processes.uninterrupted():
+                record = self._read(server.id)
+                if record is None or record.state != STARTING:
+                    raise self._stopped_meanwhile(server)
+                self._write(replace(record, state=READY))
+        except BaseException:
+            if server is not None:
+                with processes.uninterrupted():
+                    self._discard(server, process)
+            raise
+        processes.let_go(process)
+        return server
+
+    def _launch(
+        self, server: Server, argv: Sequence[str], added: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        record = Record(server, STARTING, processes.myself(), None)
+        self._write(record)
+        mark = self._marker(server.id)
+        try:
+            process = processes.spawn(
+                argv,
+                marker=mark,
+                log=self._log(server.id),
+                cwd=self._settings.paths.root,
+                environment={**environment.inherited(), **added},
+            )
+        except OSError as error:
+            raise ServerError(
+                f"The server cannot be started: {error.strerror} ({argv[0]}).",
+                "Build its environment anew with `invoke teardown --environment build.embedded`.",
+            ) from error
+        try:
+            self._write(replace(record, process=processes.child(process, mark)))
+        except ServerError:
+            processes.end_child(process, mark)
+            raise
+        return process
+
+    def _choose_port(self, wanted: int | None, ours: Sequence[Server]) -> int:
+        """The port asked for, or the first free one. Raises ServerError if there is none."""
+        first = wanted or self._settings.serve.rest_port
+        taken_by_us = {server.rest_port: server for server in ours}
+        for port in range(first, min(first + PORT_STEP * PORTS_TRIED, 65536), PORT_STEP):
+            if port not in taken_by_us and _is_free(self._settings.serve.host, port):
+                if port != first:
+                    console.note(f"port {first} is taken, so this server gets {port}")
+                return port
+            if wanted is not None:
+                server = taken_by_us.get(port)
+                if server is not None:
+                    name = server.variant.name
+                    raise ServerError(
+                        f"Port {port} is taken by {name} {server.model}@{server.version} of this suite.",
+                        f"Stop it with `invoke serve.stop --variant {name}`, or choose another --port.",
+                    )
+                who = processes.listener(port) or "another program"
+                raise ServerError(
+                    f"Port {port} is taken by {who}.", "Choose another --port, or end that program."
+                )
+        raise ServerError(
+            f"No port is free from {first} on.", "Choose another range with --port or INVOKE_SERVE_REST_PORT."
+        )
+
+    def _wait_until_it_answers(self, server: Server, process: subprocess.Popen[bytes]) -> None:
+        """Return once a predict was answered. Raises ServerError, its log shown, if that does not come."""
+        limit = self._settings.serve.ready_timeout
+        deadline = time.monotonic() + limit
+        trial = _Trial(self._settings, server)
+        pause = 0.05
+        with console.waiting(f"starting {server}") as line:
+            while True:
+                # Asked of the process and not only of the port, where a stranger might answer instead.
+                identity = processes.identify(process.pid, self._marker(server.id))
+                if (
+                    identity is not None
+                    and processes.listens(identity, server.rest_port)
+                    and trial.passed(max(1.0, deadline - time.monotonic()))
+                ):
+                    return
+                if time.monotonic() >= deadline:
+                    self._show_log(server)
+                    raise ServerError(
+                        f"{server} has not answered a predict within {limit:g} s.",
+                        "Look at the lines above, or allow more time with INVOKE_SERVE_READY_TIMEOUT.",
+                    )
+                line.tick()
+                try:
+                    status = process.wait(pause)
+                except subprocess.TimeoutExpired:
+                    pause = min(pause * 1.3, 0.5)
+                else:
+                    break
+        record = self._read(server.id)
+        if record is None or record.state != STARTING:
+            raise self._stopped_meanwhile(server)
+        if not _is_free(server.host, server.rest_port):
+            who = processes.listener(server.rest_port) or "another program"
+            raise _PortLost(
+                f"Port {server.rest_port} was taken by {who} while {server} was loading.",
+                "Choose another --port, or end that program.",
+            )
+        self._show_log(server)
+        raise ServerError(
+            f"{server} died while loading: {environment.ending(status, self.logs(server, LOG_TAIL))}.",
+            "Mend what the lines above say, and start it again.",
+        )
+
+    def _show_log(self, server: Server) -> None:
+        console.note(f"the last lines of its log:\n{self.logs(server, LOG_TAIL)}")
+
+    @staticmethod
+    def _stopped_meanwhile(server: Server) -> ServerError:
+        return ServerError(f"{server} was stopped by another call while it was loading.", "Start it again.")
+
+
+class _PortLost(ServerError):
+    """Something else took the port, which a server opens only once it has loaded."""
+
+
+class _Trial:
+    """A real predict, tried until it is answered."""
+
+    def __init__(self, settings: Settings, server: Server) -> None:
+        self._settings = settings
+        self._server = server
+        self._sample: Sample | None = None
+
+    def passed(self, timeout: float) -> bool:
+        """Whether a predict is answered now. Raises ServerError if it never will be."""
+        from tasks.lib.client import Client
+
+        client = Client(self._server.url, timeout)
+        try:
+            if self._sample is None:
+                self._sample = self._make_up(client.metadata())
+            if self._sample is not None:
+                client.predict(self._sample.body)
+        except RequestRefused as refusal:
+            if refusal.status in PASSING:
+                return False
+            if 400 <= refusal.status < 500:
+                # The model took the request in and objects to made-up values: it works.
+                console.note(f"{self._server} answers, but not to a made-up request: {refusal.message}")
+                return True
+            raise ServerError(
+                f"{self._server} has loaded but refuses a predict: HTTP {refusal.status}, {refusal.message}",
+                "Check the model with the framework that exported it.",
+            ) from refusal
+        except ServerError:
+            return False
+        return True
+
+    def _make_up(self, metadata: Mapping[str, Any]) -> Sample | None:
+        from tasks.lib.inputs import requests_for, sample_photos
+
+        try:
+            return requests_for(metadata, sample_photos(self._settings.paths), 1)[0]
+        except ModelError as error:
+            console.note(f"{self._server} is taken as ready without a predict: {error.problem}")
+            return None
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there. Raises ServerError if none ever can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            # Connections that were closed a moment ago do not keep a server from listening.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)
+            trial.listen(1)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return False
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise ServerError(
+            f"No server can listen on {host} port {port}: {reason}.",
+            "Choose a --port above 1023, and an INVOKE_SERVE_HOST that is an address of this machine.",
+        ) from error
+    return True

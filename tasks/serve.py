@@ -1,0 +1,253 @@
+"""Serves models: starts servers, lists them, shows what they write, and stops them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke import Collection, Context
+
+from tasks.edge import settings, task
+
+if TYPE_CHECKING:
+    from tasks.lib.engines.base import Engine, Server
+    from tasks.lib.settings import Settings
+    from tasks.lib.store import Model
+    from tasks.lib.variants import Variant
+
+MODEL_HELP = "NAME or NAME@VERSION"
+LOG_LINES = "50"
+STATUS_TIMEOUT = 5.0
+"""Seconds that a server has to tell its state."""
+
+
+@task(
+    default=True,
+    name="start",
+    help={
+        "optimized": "serve the variant compiled for this CPU; short for --variant optimized",
+        "variant": "a variant of invoke.yaml; default: stock",
+        "model": f"{MODEL_HELP}; default: the setting `model`",
+        "engine": "where it runs, auto or local; default: the setting `engine`",
+        "port": "the REST port; default: the setting serve.rest_port, or the next free one",
+    },
+)
+def serve(
+    c: Context, optimized: bool = False, variant: str = "", model: str = "", engine: str = "", port: str = ""
+) -> None:
+    """Serve a model; returns once the server has answered a real predict.
+
+    The server runs on until `invoke serve.stop` or `invoke teardown`. What is missing is made first:
+    the model is downloaded, the embedded environment and the optimized model are built. A server of
+    the same variant and model version that is up already is used. Prints the model's URL and a curl
+    line that sends it a request.
+    """
+    from tasks.lib import console, obtain, servers, variants
+    from tasks.lib import settings as checks
+    from tasks.lib.engines.choose import choose
+
+    its = settings(c)
+    wanted = variants.find(its, _variant_name(optimized, variant))
+    wanted_port = checks.port(port) if port else None
+    where = choose(its, engine or None)
+    found = obtain.ensure(its, model or its.model)
+    if its.dry:
+        _say_what_would_be_done(its, where, found, model or its.model, wanted, wanted_port)
+        return
+    assert found is not None
+    server, _ = servers.bring_up(its, where, found, wanted, wanted_port)
+    if found.origin.warning:
+        console.note(found.origin.warning)
+    console.result(server.url)
+    console.result(_curl(its, server))
+
+
+@task(
+    help={
+        "variant": "only servers of this variant",
+        "model": f"only servers of this model, {MODEL_HELP}",
+        "format": "text, markdown, csv or json",
+    }
+)
+def status(c: Context, variant: str = "", model: str = "", format: str = "text") -> None:
+    """List the servers that run."""
+    from tasks.lib import console
+    from tasks.lib.report import check_format, render
+
+    its = settings(c)
+    check_format(format)
+    rows = [_row(server) for _, server in _matching(its, variant, model)]
+    if not rows:
+        console.note(_NOTHING)
+        if format == "text":
+            return
+    console.result(render(rows, format))
+
+
+@task(
+    help={
+        "variant": "only servers of this variant",
+        "model": f"only servers of this model, {MODEL_HELP}",
+        "lines": f"how many of the last lines, or all; default: {LOG_LINES}",
+    }
+)
+def logs(c: Context, variant: str = "", model: str = "", lines: str = LOG_LINES) -> None:
+    """Show what the servers have written.
+
+    The last logs of servers that ended by themselves are kept in .state/servers/ended/.
+    """
+    from tasks.lib import console
+    from tasks.lib.settings import whole_number
+
+    its = settings(c)
+    wanted = None if lines == "all" else whole_number(lines, "--lines", 1)
+    found = _matching(its, variant, model)
+    if not found:
+        console.note(_NOTHING)
+    for engine, server in found:
+        console.note(f"{server}:")
+        console.result(engine.logs(server, wanted))
+
+
+@task(
+    help={
+        "variant": "only servers of this variant",
+        "model": f"only servers of this model, {MODEL_HELP}",
+    }
+)
+def stop(c: Context, variant: str = "", model: str = "") -> None:
+    """Stop servers: all that this suite started, or those of a variant or a model.
+
+    Requests in flight are finished first, for as long as the setting serve.stop_grace allows.
+    """
+    from tasks.lib import console
+
+    its = settings(c)
+    found = _matching(its, variant, model)
+    if not found:
+        console.result(_NOTHING)
+    for engine, server in found:
+        if its.dry:
+            console.note(f"would stop {server}")
+        else:
+            engine.stop(server, its.serve.stop_grace)
+            console.result(f"stopped {server}")
+
+
+_NOTHING = "nothing is running"
+
+
+def _variant_name(optimized: bool, variant: str) -> str:
+    from tasks.lib.errors import SettingError
+
+    if optimized and variant not in ("", "optimized"):
+        raise SettingError(
+            f"--optimized and --variant {variant} name different variants.", "Give one of the two flags."
+        )
+    return variant or ("optimized" if optimized else "stock")
+
+
+def _say_what_would_be_done(
+    its: Settings, engine: Engine, model: Model | None, reference: str, variant: Variant, port: int | None
+) -> None:
+    from tasks.lib import console, environment, optimize
+
+    if not environment.is_built(its):
+        environment.ensure(its)
+    if model is None:
+        console.note(f"would serve {variant.name} {reference}")
+        return
+    if variant.is_optimized and optimize.chosen_precision(its, model) is None:
+        console.note(f"would build the optimized {model} for this machine")
+    engine.start(model, variant, port)
+
+
+def _matching(its: Settings, variant: str, model: str) -> list[tuple[Engine, Server]]:
+    """The running servers that the flags mean, with their engines. Raises SuiteError for a wrong flag."""
+    from tasks.lib import store, variants
+    from tasks.lib.engines.choose import all_engines
+
+    wanted = store.parse(model) if model else None
+    found = [
+        (engine, server)
+        for engine in all_engines(its)
+        for server in engine.servers()
+        if variant in ("", server.variant.name)
+        and (wanted is None or (wanted.name == server.model and wanted.version in (None, server.version)))
+    ]
+    if variant and not found:
+        # A variant that invoke.yaml no longer has can still be running; a misspelt one never is.
+        variants.find(its, variant)
+    return found
+
+
+def _row(server: Server) -> dict[str, object]:
+    from tasks.lib.variants import BACKENDS
+
+    return {
+        "model": f"{server.model}@{server.version}",
+        "variant": server.variant.name,
+        "backend": BACKENDS[server.variant.backend],
+        "precision": server.variant.precision,
+        "engine": server.engine,
+        "port": server.rest_port,
+        "url": server.url,
+        "up since": server.started,
+        "state": _state(server),
+    }
+
+
+def _state(server: Server) -> str:
+    from tasks.lib.client import Client
+    from tasks.lib.errors import ServerError
+
+    try:
+        versions = Client(server.url, STATUS_TIMEOUT).status()
+    except ServerError:
+        return "not ready"
+    return "ready" if any(version.get("state") == "AVAILABLE" for version in versions) else "not ready"
+
+
+def _curl(its: Settings, server: Server) -> str:
+    """A line for the shell, typed at the project's root, that sends the server a request."""
+    import shlex
+
+    from tasks.lib import disk, inputs
+    from tasks.lib.client import Client
+    from tasks.lib.errors import SuiteError
+    from tasks.lib.signature import DEFAULT_SIGNATURE, default_signature
+
+    curl = f"curl {_no_proxy(server)}"
+    try:
+        metadata = Client(server.url, its.benchmark.timeout).metadata()
+        signature = default_signature(metadata)
+        photos = inputs.sample_photos(its.paths)
+        photo = next((photo for photo in photos if photo.stem == "cat"), photos[0])
+        [sample] = inputs.requests_for(metadata, [photo])
+    except SuiteError:
+        return f"{curl}{server.url}/metadata"
+    if len(signature.inputs) == 1 and signature.inputs[0].is_image_bytes:
+        named = "" if signature.name == DEFAULT_SIGNATURE else f'"signature_name":"{signature.name}",'
+        head, tail = f'{{{named}"instances":[{{"b64":"', '"}]}'
+        # Not `base64 -w0 FILE`: macOS has no -w, and GNU breaks lines without it.
+        encoded = f"base64 < {shlex.quote(its.paths.shown(photo))} | tr -d '\\n'"
+        return f"(printf %s '{head}'; {encoded}; printf %s '{tail}') | {curl}-d @- {server.url}:predict"
+    if len(sample.body) <= 1000:
+        return f"{curl}-d {shlex.quote(sample.body.decode())} {server.url}:predict"
+    request = its.paths.state / "requests" / f"{server.model}.json"
+    disk.make_folder(request.parent)
+    disk.write_text(request, sample.body.decode())
+    return f"{curl}-d @{shlex.quote(its.paths.shown(request))} {server.url}:predict"
+
+
+def _no_proxy(server: Server) -> str:
+    """What keeps curl from asking a proxy for a server on this machine; nothing where none is set."""
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    host = urlsplit(server.url).hostname or ""
+    proxies = getproxies_environment()
+    asks_proxy = ("http" in proxies or "all" in proxies) and not proxy_bypass(host)
+    return f"--noproxy {host} " if asks_proxy else ""
+
+
+ns = Collection("serve", serve, status, logs, stop)

@@ -1,0 +1,225 @@
+"""A stand-in for the embedded server: its flags and its REST contract, without TensorFlow.
+
+Run as a program it is the server; imported it gives tests the settings and the engine that use it.
+What it does can be changed with --standin=BEHAVIOUR:
+    die         prints three lines and exits with status 3
+    silent      never listens
+    stubborn    serves, and ignores SIGTERM
+    parent      serves, with a child process that ignores SIGTERM; prints the child's id
+    refuse-N    answers a predict with HTTP status N
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+SIGNATURE = {
+    "method_name": "tensorflow/serving/predict",
+    "outputs": {"y": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}]}}},
+}
+INPUTS = {
+    "numbers": {"x": {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}},
+    "images": {"image_bytes": {"dtype": "DT_STRING", "tensor_shape": {"dim": [{"size": "-1"}]}}},
+    "pixels": {
+        "x": {
+            "dtype": "DT_FLOAT",
+            "tensor_shape": {"dim": [{"size": "-1"}, {"size": "32"}, {"size": "32"}, {"size": "3"}]},
+        }
+    },
+}
+"""The inputs of the model by --takes: what a request holds."""
+
+
+def settings(folder: Path, **serve: Any) -> Any:
+    """Settings whose every folder is below `folder`; `serve` replaces fields of settings.serve."""
+    from invoke.config import Config
+
+    from tasks.lib.settings import Paths, read
+
+    config = Config(project_location=str(ROOT))
+    config.load_project()
+    paths = Paths(ROOT, *(folder / name for name in ("models", "state", "environment", "results")))
+    read_ones = read(config, ROOT)
+    defaults = {"rest_port": free_pair(), "ready_timeout": 30.0, "stop_grace": 10.0}
+    return replace(read_ones, paths=paths, serve=replace(read_ones.serve, **{**defaults, **serve}))
+
+
+def free_pair() -> int:
+    """A port that is free, and so is the one that comes two after it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 2))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+def command(*behaviour: str) -> Any:
+    """What LocalEngine takes as `command`."""
+
+    def build(flags: Sequence[str]) -> tuple[list[str], Mapping[str, str]]:
+        wanted = [f"--standin={each}" for each in behaviour]
+        return [sys.executable, __file__, *flags, *wanted], {}
+
+    return build
+
+
+def model(folder: Path, name: str = "net", version: int = 1) -> Any:
+    """A model on disk, as far as a stand-in needs one."""
+    from tasks.lib.store import Model, Origin
+
+    place = folder / "models" / name / str(version)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "saved_model.pb").write_bytes(b"stand-in")
+    return Model(name, version, place, Origin("url", "http://example.org/net.tar.gz", None, "0" * 64))
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Return once `condition` holds; fail if it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition has not come true"
+        time.sleep(0.01)
+
+
+class Desk:
+    """A person's place: a context to call tasks with, and what is in the folders behind it.
+
+    There is one model, net@1, and the local engine runs stand-ins.
+    """
+
+    def __init__(self, folder: Path, takes: Callable[[str], None]) -> None:
+        from tasks.lib.store import write_origin
+
+        self.settings = settings(folder)
+        self.takes = takes
+        """Changes what the model of the next server takes: a key of INPUTS."""
+        self.model = model(folder)
+        write_origin(self.model.folder, self.model.origin)
+
+    def context(self, dry: bool = False) -> Any:
+        from invoke.config import Config
+        from invoke.context import Context
+
+        names = ("models", "state", "environment", "results")
+        overrides: dict[str, Any] = {
+            "model": "net",
+            "paths": {name: str(getattr(self.settings.paths, name)) for name in names},
+            "serve": {"rest_port": str(self.settings.serve.rest_port), "ready_timeout": "30"},
+            "run": {"dry": dry},
+        }
+        config = Config(overrides=overrides, project_location=str(ROOT))
+        config.load_project()
+        return Context(config)
+
+    def processes(self) -> list[Any]:
+        from tasks.lib import processes
+
+        return processes.carriers(processes.marker(self.settings.paths.state, "server", ""))
+
+
+@contextmanager
+def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
+    """A desk at which every LocalEngine starts stand-ins. No server is left behind."""
+    from tasks.lib import optimize, processes
+    from tasks.lib.engines import local
+
+    wanted = ["numbers"]
+
+    class StandinEngine(local.LocalEngine):
+        def __init__(self, settings: Any) -> None:
+            super().__init__(settings, extra_flags=[f"--takes={wanted[-1]}"], command=command())
+
+    def resolve(settings: Any, model: Any, variant: Any) -> Any:
+        return replace(variant, precision="bf16") if variant.is_optimized else variant
+
+    monkeypatch.setattr(local, "LocalEngine", StandinEngine)
+    monkeypatch.setattr(optimize, "resolve", resolve)
+    for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    desk = Desk(folder, wanted.append)
+    yield desk
+    for process in desk.processes():
+        processes.terminate(process, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for flag in ("rest_api_host", "model_name", "model_base_path", "backend", "precision"):
+        parser.add_argument(f"--{flag}")
+    parser.add_argument("--rest_api_port", type=int)
+    parser.add_argument("--model_version", type=int)
+    parser.add_argument("--standin", default="")
+    parser.add_argument("--takes", choices=INPUTS, default="numbers")
+    flags = parser.parse_args()
+    behaviour = flags.standin
+    print("stand-in: loading", file=sys.stderr, flush=True)
+    if behaviour == "die":
+        print("stand-in: cannot read the model\nstand-in: giving up", file=sys.stderr)
+        raise SystemExit(3)
+    if behaviour == "stubborn":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if behaviour == "silent":
+        time.sleep(600)
+    if behaviour == "parent":
+        stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+        child = subprocess.Popen([sys.executable, "-c", stubborn])
+        print(f"child {child.pid}", file=sys.stderr, flush=True)
+    handler = type("Handler", (_Handler,), {"flags": flags})
+    ThreadingHTTPServer((flags.rest_api_host, flags.rest_api_port), handler).serve_forever()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    flags: argparse.Namespace
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/metadata"):
+            signature = {**SIGNATURE, "inputs": INPUTS[self.flags.takes]}
+            self._answer(
+                200, {"metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}}
+            )
+        else:
+            version = {"version": str(self.flags.model_version), "state": "AVAILABLE"}
+            self._answer(200, {"model_version_status": [version]})
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        behaviour, _, status = self.flags.standin.partition("-")
+        if behaviour == "refuse":
+            self._answer(int(status), {"error": "the stand-in refuses"})
+        else:
+            self._answer(200, {"predictions": [len(str(each)) for each in request["instances"]]})
+
+    def _answer(self, status: int, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    main()

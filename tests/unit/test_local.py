@@ -1,0 +1,445 @@
+"""The local engine, with real processes: a stand-in for the embedded server is what it starts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tasks.lib import processes
+from tasks.lib.client import Client
+from tasks.lib.engines import local
+from tasks.lib.engines.local import LocalEngine
+from tasks.lib.errors import ServerError
+from tasks.lib.settings import Settings
+from tasks.lib.variants import Variant
+from tests.unit import standin
+from tests.unit.standin import wait_for
+
+STOCK = Variant("stock", "tensorflow", "f32")
+OPTIMIZED = Variant("optimized", "openvino", "bf16")
+
+
+class House:
+    """One state folder, and the engine that works in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings: Settings = standin.settings(folder)
+        self.model = standin.model(folder)
+
+    def engine(self, *behaviour: str, **serve: Any) -> LocalEngine:
+        settings = replace(self.settings, serve=replace(self.settings.serve, **serve))
+        return LocalEngine(settings, command=standin.command(*behaviour))
+
+    @property
+    def records(self) -> Path:
+        return self.settings.paths.state / "servers"
+
+    def processes(self) -> list[processes.Identity]:
+        return processes.carriers(processes.marker(self.settings.paths.state, "server", ""))
+
+    def left(self) -> list[str]:
+        """What is left in the folder of records: nothing, where all is in order."""
+        return sorted(path.name for path in self.records.glob("*")) if self.records.is_dir() else []
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    one = House(tmp_path)
+    yield one
+    for process in one.processes():
+        processes.terminate(process, 0)
+
+
+@contextmanager
+def nothing_left(house: House) -> Iterator[None]:
+    yield
+    assert house.processes() == []
+    assert house.left() == []
+
+
+def test_start_answers_stop(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = house.engine()
+    server = engine.start(house.model, STOCK)
+    assert Client(server.url).predict(b'{"instances": ["abc"]}') == {"predictions": [3]}
+    assert engine.servers() == [server]
+    assert (server.rest_port, server.host) == (house.settings.serve.rest_port, "127.0.0.1")
+    assert engine.logs(server) == "stand-in: loading\n"
+    [record] = house.records.glob("*.json")
+    [process] = house.processes()
+    saved = json.loads(record.read_text())["process"]
+    assert (saved["pid"], saved["created"]) == (process.pid, process.created)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert f"--rest_api_port={server.rest_port}" in shown.err
+    with nothing_left(house):
+        engine.stop(server, 10)
+        assert engine.servers() == []
+
+
+def test_another_call_finds_and_stops_it(house: House) -> None:
+    server = house.engine().start(house.model, STOCK)
+    assert house.engine().servers() == [server]
+    with nothing_left(house):
+        house.engine().stop(server, 10)
+
+
+def test_one_that_dies_while_loading_shows_its_last_lines(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with nothing_left(house), pytest.raises(ServerError, match="died while loading: stand-in: giving up"):
+        house.engine("die").start(house.model, STOCK)
+    assert "stand-in: cannot read the model\nstand-in: giving up" in capsys.readouterr().err
+
+
+def test_one_that_never_answers_is_stopped(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    with nothing_left(house), pytest.raises(ServerError, match="has not answered a predict within 1 s"):
+        house.engine("silent", ready_timeout=1.0).start(house.model, STOCK)
+    assert "stand-in: loading" in capsys.readouterr().err
+
+
+def test_one_that_refuses_a_good_predict_is_not_up(house: House) -> None:
+    with nothing_left(house), pytest.raises(ServerError, match="HTTP 500, the stand-in refuses"):
+        house.engine("refuse-500").start(house.model, STOCK)
+
+
+def test_one_that_objects_to_made_up_values_is_up(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    server = house.engine("refuse-400").start(house.model, STOCK)
+    assert "not to a made-up request: the stand-in refuses" in capsys.readouterr().err
+    house.engine().stop(server, 10)
+
+
+def test_a_program_that_does_not_exist(house: House) -> None:
+    engine = LocalEngine(house.settings, command=lambda flags: (["/nonexistent/python"], {}))
+    with nothing_left(house), pytest.raises(ServerError, match="cannot be started: No such file"):
+        engine.start(house.model, STOCK)
+
+
+@pytest.mark.parametrize("fitting", [0, 1])
+def test_a_record_that_does_not_fit_on_the_disk(
+    house: House, monkeypatch: pytest.MonkeyPatch, fitting: int
+) -> None:
+    """Of the records, before and after the process is started, this many fit."""
+    real, written = local.disk.write_text, []
+
+    def write_text(path: Path, text: str) -> None:
+        if len(written) == fitting:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        real(path, text)
+
+    monkeypatch.setattr(local.disk, "write_text", write_text)
+    with nothing_left(house), pytest.raises(ServerError, match="No space left on device"):
+        house.engine().start(house.model, STOCK)
+
+
+def test_ctrl_c_while_loading_leaves_nothing(house: House) -> None:
+    def interrupt() -> None:
+        wait_for(house.processes)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with nothing_left(house), pytest.raises(KeyboardInterrupt):
+        house.engine("silent").start(house.model, STOCK)
+    other.join()
+
+
+def test_a_port_that_was_asked_for_and_is_taken(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        with (
+            nothing_left(house),
+            pytest.raises(ServerError, match=f"Port {port} is taken by .*{os.getpid()}"),
+        ):
+            house.engine().start(house.model, STOCK, port)
+
+
+def test_a_port_that_our_own_server_has(house: House) -> None:
+    server = house.engine().start(house.model, STOCK)
+    with pytest.raises(ServerError, match=f"Port {server.rest_port} is taken by stock net@1") as caught:
+        house.engine().start(house.model, OPTIMIZED, server.rest_port)
+    assert "invoke serve.stop --variant stock" in caught.value.remedy
+    house.engine().stop(server, 10)
+
+
+def test_the_default_port_gives_way(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    first = house.engine().start(house.model, STOCK)
+    second = house.engine().start(house.model, OPTIMIZED)
+    assert second.rest_port == first.rest_port + 2
+    assert (
+        f"port {first.rest_port} is taken, so this server gets {second.rest_port}" in capsys.readouterr().err
+    )
+    assert house.engine().servers() == [first, second]
+    with nothing_left(house):
+        for server in (first, second):
+            house.engine().stop(server, 10)
+
+
+def test_an_address_that_this_machine_does_not_have(house: House) -> None:
+    with nothing_left(house), pytest.raises(ServerError, match=r"No server can listen on 192\.0\.2\.1"):
+        house.engine(host="192.0.2.1").start(house.model, STOCK)
+
+
+def test_two_calls_at_once_get_two_ports(house: House) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(
+            lambda variant: house.engine().start(house.model, variant), (STOCK, OPTIMIZED)
+        )
+    assert first.rest_port != second.rest_port
+    with nothing_left(house):
+        for server in (first, second):
+            house.engine().stop(server, 10)
+
+
+def test_an_answer_of_a_stranger_does_not_count(house: House, tmp_path: Path) -> None:
+    """Something else takes the port while the server loads, and speaks the same contract."""
+    stranger: list[subprocess.Popen[bytes]] = []
+    theirs = standin.command()
+
+    def command(flags: Any) -> Any:
+        argv, _ = theirs(flags)
+        with (tmp_path / "stranger.log").open("wb") as log:
+            stranger.append(subprocess.Popen(argv, stderr=log))
+        port = int(next(flag for flag in flags if "rest_api_port" in flag).partition("=")[2])
+        wait_for(lambda: processes.listener(port))
+        return standin.command("silent")(flags)
+
+    engine = LocalEngine(
+        replace(house.settings, serve=replace(house.settings.serve, ready_timeout=1.0)), command=command
+    )
+    try:
+        with nothing_left(house), pytest.raises(ServerError, match="has not answered"):
+            engine.start(house.model, STOCK)
+    finally:
+        for process in stranger:
+            process.kill()
+            process.wait()
+
+
+def taken_while_loading(house: House, stack: ExitStack) -> LocalEngine:
+    """An engine whose first server finds its port taken when it wants to listen."""
+
+    def command(flags: Any) -> Any:
+        port = int(next(flag for flag in flags if "rest_api_port" in flag).partition("=")[2])
+        if port != house.settings.serve.rest_port:
+            return standin.command()(flags)
+        stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        return standin.command("die")(flags)
+
+    return LocalEngine(house.settings, command=command)
+
+
+def test_a_port_that_is_taken_while_it_loads_gives_way(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ExitStack() as stack:
+        server = taken_while_loading(house, stack).start(house.model, STOCK)
+    first = house.settings.serve.rest_port
+    assert server.rest_port == first + 2
+    assert f"Port {first} was taken by" in capsys.readouterr().err
+    with nothing_left(house):
+        house.engine().stop(server, 10)
+
+
+def test_a_port_that_was_asked_for_and_is_taken_while_it_loads(house: House) -> None:
+    first = house.settings.serve.rest_port
+    with ExitStack() as stack, nothing_left(house):
+        engine = taken_while_loading(house, stack)
+        with pytest.raises(ServerError, match=f"Port {first} was taken by .* while stock net@1"):
+            engine.start(house.model, STOCK, first)
+
+
+def test_one_that_ignores_sigterm_is_killed(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    server = house.engine("stubborn").start(house.model, STOCK)
+    with nothing_left(house):
+        house.engine().stop(server, 0.2)
+    assert "did not end within 0.2 s" in capsys.readouterr().err
+
+
+def test_children_go_with_it(house: House) -> None:
+    server = house.engine("parent").start(house.model, STOCK)
+    child = int(house.engine().logs(server).split()[-1])
+    assert psutil.pid_exists(child)
+    with nothing_left(house):
+        house.engine().stop(server, 10)
+    wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")
+
+
+def test_one_that_ended_by_itself_leaves_its_log(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    house.engine().start(house.model, STOCK)
+    [process] = house.processes()
+    os.kill(process.pid, signal.SIGKILL)
+    assert house.engine().servers() == []
+    assert "stock net@1 on port" in (note := capsys.readouterr().err)
+    assert "has ended by itself" in note
+    [log] = (house.records / "ended").iterdir()
+    assert log.read_text() == "stand-in: loading\n"
+    assert house.left() == ["ended"]
+
+
+def test_few_logs_of_ended_servers_are_kept(house: House) -> None:
+    ended = house.records / "ended"
+    ended.mkdir(parents=True)
+    for number in range(10):
+        (ended / f"2020-01-0{number}.log").touch()
+    house.engine().start(house.model, STOCK)
+    [process] = house.processes()
+    os.kill(process.pid, signal.SIGKILL)
+    house.engine().servers()
+    names = sorted(path.name for path in ended.iterdir())
+    assert len(names) == 5
+    assert names[0] == "2020-01-06.log"
+    assert "stock-net@1" in names[-1]
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def edit(house: House, change: Callable[[dict[str, Any]], None]) -> None:
+    [path] = house.records.glob("*.json")
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+
+
+def test_a_recycled_id_is_never_signalled(house: House, bystander: subprocess.Popen[bytes]) -> None:
+    server = house.engine().start(house.model, STOCK)
+    [process] = house.processes()
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not house.processes())
+    edit(house, lambda record: record["process"].update(pid=bystander.pid))
+    house.engine().stop(server, 0)
+    assert bystander.poll() is None
+    assert house.left() == []
+
+
+def test_a_recycled_id_is_not_listed_either(house: House, bystander: subprocess.Popen[bytes]) -> None:
+    house.engine().start(house.model, STOCK)
+    [process] = house.processes()
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: not house.processes())
+    created = psutil.Process(bystander.pid).create_time()
+    edit(house, lambda record: record["process"].update(pid=bystander.pid, created=created))
+    assert house.engine().servers() == []
+    assert bystander.poll() is None
+
+
+def test_a_record_that_lost_its_process_is_adopted(house: House) -> None:
+    """The clock was set: the recorded start time no longer fits, but the marker does."""
+    server = house.engine().start(house.model, STOCK)
+    edit(house, lambda record: record["process"].update(created=1.0))
+    assert house.engine().servers() == [server]
+    with nothing_left(house):
+        house.engine().stop(server, 10)
+
+
+def killed_call(house: House, behaviour: str) -> None:
+    """A call of the suite that is killed while its server loads."""
+    code = (
+        "import sys; from pathlib import Path; from dataclasses import replace;"
+        "from tests.unit import standin; from tests.unit.test_local import STOCK, House;"
+        f"House(Path(sys.argv[1])).engine({behaviour!r}).start(standin.model(Path(sys.argv[1])), STOCK)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(house.folder)], cwd=standin.ROOT, stderr=subprocess.DEVNULL
+    ) as call:
+        wait_for(lambda: [p for p in house.records.glob("*.json") if json.loads(p.read_text())["process"]])
+        assert house.engine().servers(), "still being waited for, so it is let be"
+        call.kill()
+
+
+def test_what_a_killed_call_was_starting_is_found_and_ended(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_call(house, "silent")
+    assert len(house.processes()) == 1
+    with nothing_left(house):
+        assert house.engine().servers() == []
+    assert "left behind by a call that was killed" in capsys.readouterr().err
+
+
+def test_killed_between_record_and_process(house: House) -> None:
+    killed_call(house, "silent")
+    for process in house.processes():
+        processes.terminate(process, 0)
+    edit(house, lambda record: record.update(process=None))
+    with nothing_left(house):
+        assert house.engine().servers() == []
+
+
+def test_killed_between_process_and_record(house: House) -> None:
+    killed_call(house, "silent")
+    edit(house, lambda record: record.update(process=None))
+    with nothing_left(house):
+        assert house.engine().servers() == []
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"server": {}}'])
+def test_a_damaged_record_counts_as_none(house: House, damage: str) -> None:
+    house.engine().start(house.model, STOCK)
+    [path] = house.records.glob("*.json")
+    path.write_text(damage)
+    with nothing_left(house):
+        assert house.engine().servers() == []
+
+
+def test_two_state_folders_do_not_see_each_other(house: House, tmp_path: Path) -> None:
+    server = house.engine().start(house.model, STOCK)
+    other = House(tmp_path / "other")
+    other.records.mkdir(parents=True)
+    for path in house.records.glob("*.json"):
+        # Even a copied record is not theirs.
+        (other.records / path.name).write_text(path.read_text())
+    assert other.engine().servers() == []
+    other.engine().stop(server, 0)
+    assert house.engine().servers() == [server]
+    house.engine().stop(server, 10)
+
+
+def test_stopped_by_another_call_while_loading(house: House) -> None:
+    def stop() -> None:
+        wait_for(house.processes)
+        for server in house.engine().servers():
+            house.engine().stop(server, 10)
+
+    other = threading.Thread(target=stop)
+    other.start()
+    with nothing_left(house), pytest.raises(ServerError, match="was stopped by another call"):
+        house.engine("silent").start(house.model, STOCK)
+    other.join()
+
+
+def test_dry_prints_and_does_nothing(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = LocalEngine(replace(house.settings, dry=True))
+    server = engine.start(house.model, STOCK)
+    assert server.rest_port == house.settings.serve.rest_port
+    assert f"--rest_api_port={server.rest_port}" in capsys.readouterr().err
+    assert not house.settings.paths.state.exists()
+
+
+def test_extra_flags_reach_the_server(house: House) -> None:
+    engine = LocalEngine(house.settings, extra_flags=["--takes=images"], command=standin.command())
+    server = engine.start(house.model, STOCK)
+    definitions = Client(server.url).metadata()["metadata"]["signature_def"]["signature_def"]
+    assert "image_bytes" in definitions["serving_default"]["inputs"]
+    engine.stop(server, 10)

@@ -1,0 +1,227 @@
+"""The serve tasks, called as Invoke calls them, with a stand-in for the embedded server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import invoke
+import pytest
+from invoke.context import Context
+
+from tasks import serve
+from tasks.lib import optimize
+from tests.unit import standin
+from tests.unit.standin import ROOT, Desk, at_a_desk
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with at_a_desk(tmp_path, monkeypatch) as one:
+        yield one
+
+
+def complaint(call: Callable[[], None]) -> str:
+    with pytest.raises(invoke.exceptions.Exit) as caught:
+        call()
+    assert caught.value.code == 1
+    return str(caught.value.message)
+
+
+def test_serve_prints_the_url_and_a_line_to_paste(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    shown = capsys.readouterr()
+    url, line = shown.out.splitlines()
+    assert url == f"http://127.0.0.1:{desk.settings.serve.rest_port}/v1/models/net"
+    assert line.startswith("curl -d '{")
+    assert shown.err.startswith("engine: local (")
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("takes", ["numbers", "images", "pixels"])
+def test_the_line_works_when_pasted(desk: Desk, takes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.takes(takes)
+    serve.serve(desk.context())
+    line = capsys.readouterr().out.splitlines()[1]
+    answer = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, check=True)
+    [length] = json.loads(answer.stdout)["predictions"]
+    if takes == "images":
+        photo = ROOT / "models" / "samples" / "cat.jpg"
+        # The stand-in tells the length of what it got: {'b64': '...'} with every byte of the photo.
+        assert length == len("{'b64': ''}") + 4 * -(-photo.stat().st_size // 3)
+
+
+@pytest.mark.parametrize(("no_proxy", "expected"), [("", True), ("127.0.0.1", False)])
+def test_the_line_asks_no_proxy(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    no_proxy: str,
+    expected: bool,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    serve.serve(desk.context())
+    assert ("--noproxy 127.0.0.1" in capsys.readouterr().out) is expected
+
+
+def test_a_second_call_finds_it_up(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    first = capsys.readouterr().out
+    serve.serve(desk.context())
+    second = capsys.readouterr()
+    assert second.out == first
+    assert f"stock net@1 on port {desk.settings.serve.rest_port} is up already" in second.err
+    assert len(desk.processes()) == 1
+
+
+def test_two_calls_at_once_start_one(desk: Desk) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: serve.serve(desk.context()), range(2)))
+    assert len(desk.processes()) == 1
+
+
+def test_another_port_is_another_server(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    port = standin.free_pair()
+    serve.serve(desk.context(), port=str(port))
+    assert f"http://127.0.0.1:{port}/v1/models/net\n" in capsys.readouterr().out
+    assert len(desk.processes()) == 2
+    serve.serve(desk.context(), port=str(port))
+    assert len(desk.processes()) == 2
+
+
+def test_status_lists_what_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    serve.serve(desk.context(), optimized=True)
+    port = desk.settings.serve.rest_port
+    capsys.readouterr()
+    serve.status(desk.context(), format="json")
+    stock, optimized = json.loads(capsys.readouterr().out)
+    assert stock["up since"].endswith("+00:00")
+    del stock["up since"]
+    assert stock == {
+        "model": "net@1",
+        "variant": "stock",
+        "backend": "TensorFlow",
+        "precision": "f32",
+        "engine": "local",
+        "port": port,
+        "url": f"http://127.0.0.1:{port}/v1/models/net",
+        "state": "ready",
+    }
+    assert (optimized["variant"], optimized["precision"], optimized["port"]) == (
+        "optimized",
+        "bf16",
+        port + 2,
+    )
+    serve.status(desk.context(), variant="optimized", format="csv")
+    assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_a_server_that_is_stuck_is_listed_as_not_ready(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve.serve(desk.context())
+    [process] = desk.processes()
+    os.kill(process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(serve, "STATUS_TIMEOUT", 0.2)
+    capsys.readouterr()
+    serve.status(desk.context(), format="json")
+    os.kill(process.pid, signal.SIGCONT)
+    assert json.loads(capsys.readouterr().out)[0]["state"] == "not ready"
+
+
+def test_status_of_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.status(desk.context())
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "nothing is running\n")
+    serve.status(desk.context(), format="json")
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_logs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    capsys.readouterr()
+    serve.logs(desk.context(), lines="1")
+    shown = capsys.readouterr()
+    assert shown.out == "stand-in: loading\n"
+    assert "stock net@1" in shown.err
+
+
+def test_stop_stops_what_is_meant(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    serve.serve(desk.context(), optimized=True)
+    capsys.readouterr()
+    serve.stop(desk.context(), variant="stock")
+    assert capsys.readouterr().out == f"stopped stock net@1 on port {desk.settings.serve.rest_port}\n"
+    assert len(desk.processes()) == 1
+    serve.stop(desk.context(), model="net@2")
+    assert capsys.readouterr().out == "nothing is running\n"
+    serve.stop(desk.context(), model="net@1")
+    assert desk.processes() == []
+    serve.stop(desk.context())
+    assert capsys.readouterr().out.endswith("nothing is running\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda c: serve.serve(c, port="abc"), "--port must be a whole number, not 'abc'"),
+        (lambda c: serve.serve(c, port="70000"), "--port is 70000, which is out of range"),
+        (lambda c: serve.serve(c, variant="fast"), "There is no variant 'fast'"),
+        (lambda c: serve.serve(c, model="other"), "has no model 'other'"),
+        (lambda c: serve.serve(c, model="net@7"), "net"),
+        (lambda c: serve.serve(c, engine="cloud"), "There is no engine 'cloud'"),
+        (lambda c: serve.serve(c, optimized=True, variant="stock"), "name different variants"),
+        (lambda c: serve.status(c, format="xml"), "There is no format 'xml'"),
+        (lambda c: serve.logs(c, lines="few"), "--lines must be a whole number, not 'few'"),
+        (lambda c: serve.stop(c, variant="stok"), "There is no variant 'stok'"),
+        (lambda c: serve.stop(c, model="a/b"), "cannot be the name of a model"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_what_to_do(
+    desk: Desk, call: Callable[[Context], None], expected: str
+) -> None:
+    message = complaint(lambda: call(desk.context()))
+    problem, remedy = message.splitlines()
+    assert expected in problem
+    assert remedy
+    assert desk.processes() == []
+
+
+def test_dry_says_and_does_nothing(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimize, "chosen_precision", lambda settings, model: None)
+    serve.serve(desk.context(dry=True), optimized=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "-m venv" in shown.err
+    assert "would build the optimized net@1" in shown.err
+    assert f"--rest_api_port={desk.settings.serve.rest_port}" in shown.err
+    assert not desk.settings.paths.state.exists()
+
+
+def test_dry_stop_stops_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(desk.context())
+    capsys.readouterr()
+    serve.stop(desk.context(dry=True))
+    assert "would stop stock net@1" in capsys.readouterr().err
+    assert len(desk.processes()) == 1
+
+
+def test_without_the_model_dry_says_that_it_would_come_first(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve.serve(desk.context(dry=True), model="resnet")
+    shown = capsys.readouterr().err
+    assert "would serve stock resnet" in shown
+    assert "would download" in shown
