@@ -1,0 +1,95 @@
+"""One benchmark from beginning to end: contestants up, answers compared, speed measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasks.lib import agreement, console, contestants, inputs, obtain, record, variants, verdict
+from tasks.lib.client import Client
+from tasks.lib.engines.choose import choose
+from tasks.lib.errors import NotComparable
+from tasks.lib.hardware import detect
+from tasks.lib.load import Connection
+from tasks.lib.settings import Settings
+from tasks.lib.signature import default_signature
+from tasks.lib.verdict import Contestant, Plan
+
+
+def run(
+    settings: Settings, reference: str, baseline: str | None, candidate: str, engine: str | None
+) -> record.Record | None:
+    """Compare `candidate` with `baseline`, or measure it alone where `baseline` is None.
+
+    Returns None on --dry, after saying what would be done.
+    """
+    names = [name for name in (baseline, candidate) if name is not None]
+    for name in names:
+        variants.find(settings, name)  # a misspelt one is told before anything is downloaded or started
+    chosen = choose(settings, engine)
+    plan = Plan(
+        rounds=settings.benchmark.rounds,
+        block_requests=settings.benchmark.block_requests,
+        warmup_requests=settings.benchmark.warmup_requests,
+        seed=settings.benchmark.seed,
+        timeout=settings.benchmark.timeout,
+    )
+    model = obtain.ensure(settings, reference)
+    if settings.dry or model is None:
+        console.note(
+            f"would measure {' and '.join(names)} of {model or reference}, {plan.rounds} rounds "
+            f"of {plan.block_requests} requests twice, starting the servers that are not up"
+        )
+        return None
+    command = record.command_line()
+    with contestants.up(settings, chosen, model, names) as servers:
+        started = record.now()
+        if baseline is None:
+            measured = _alone(settings, servers[0], plan)
+            outcome = None
+        else:
+            measured = None
+            outcome = _compare(settings, servers[0], servers[1], plan)
+    return record.Record(started, command, chosen.name, model, detect(), plan, outcome, measured)
+
+
+def raise_if_not_comparable(done: record.Record) -> None:
+    """Raises NotComparable if the two contestants answered differently."""
+    if done.verdict is not None and not done.verdict.agreement.holds:
+        a, b = done.verdict.baseline.name, done.verdict.candidate.name
+        raise NotComparable(
+            f"{b} answers differently from {a}, so their speeds were not compared.",
+            "Find out why: build the candidate anew, or look at both with `invoke predict --variant`.",
+        )
+
+
+def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, plan: Plan) -> verdict.Verdict:
+    a = Client(baseline.url, plan.timeout)
+    metadata = a.metadata()
+    samples = _samples(settings, metadata)
+    limit = max(settings.optimize.max_difference[one.precision] for one in (baseline, candidate))
+    console.note(f"comparing answers over {len(samples)} inputs")
+    answers = agreement.compare(
+        a, Client(candidate.url, plan.timeout), default_signature(metadata), samples, limit
+    )
+    bodies = [sample.body for sample in samples]
+    if not answers.holds:
+        return verdict.judge(baseline, candidate, answers, bodies, plan)
+    label = f"measuring {baseline.name} and {candidate.name}"
+    with console.progress(label, plan.rounds, unit="round") as bar:
+        return verdict.judge(baseline, candidate, answers, bodies, plan, bar.update)
+
+
+def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> tuple[Contestant, verdict.Measurement]:
+    metadata = Client(contestant.url, plan.timeout).metadata()
+    with Connection(contestant.url, plan.timeout) as connection:
+        prepared = [connection.prepare(sample.body) for sample in _samples(settings, metadata)]
+        requests = verdict.turns(prepared, plan.block_requests)
+        label = verdict.CANDIDATE
+        with console.progress(f"measuring {contestant.name}", plan.rounds, unit="round") as bar:
+            rounds = verdict.run_rounds([(label, connection)], {label: requests}, plan, bar.update)
+    return contestant, verdict.measure([block for one in rounds for block in one[label]])
+
+
+def _samples(settings: Settings, metadata: Mapping[str, Any]) -> Sequence[inputs.Sample]:
+    return inputs.requests_for(metadata, inputs.sample_photos(settings.paths))

@@ -1,0 +1,181 @@
+"""What is sent to a model: photos as predict requests that fit its signature.
+
+Models that take encoded images get the photos as they are, models that take pixels get them resized,
+and any other model gets seeded random tensors of its input shapes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.lib.errors import ModelError, SuiteError
+from tasks.lib.settings import Paths
+from tasks.lib.signature import DEFAULT_SIGNATURE, Signature, Tensor, default_signature
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+SAMPLES = Path("models", "samples")
+"""The photos that come with the suite, counted from the project root."""
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+NUMPY_NAMES = {
+    "DT_HALF": "float16", "DT_BFLOAT16": "float32", "DT_FLOAT": "float32", "DT_DOUBLE": "float64",
+    "DT_INT8": "int8", "DT_INT16": "int16", "DT_INT32": "int32", "DT_INT64": "int64",
+    "DT_UINT8": "uint8", "DT_UINT16": "uint16", "DT_UINT32": "uint32", "DT_UINT64": "uint64",
+    "DT_BOOL": "bool",
+}  # fmt: skip
+FREE_SIZE = 8
+"""What a dimension gets whose size the signature leaves open. The batch is always one."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One ready predict request."""
+
+    name: str
+    """The photo's file name, or "random-N"."""
+    body: bytes
+    """JSON text in row form, one instance."""
+
+
+def sample_photos(paths: Paths) -> list[Path]:
+    """The photos that come with the suite, sorted by name."""
+    return photos_in(paths.root / SAMPLES)
+
+
+def photos_in(place: Path) -> list[Path]:
+    """`place` itself if it is a file, or the photos in that folder, sorted by name.
+
+    Raises SuiteError if it does not exist or holds no photo.
+    """
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise SuiteError(
+            f"There is no photo or folder {str(place)!r}.", "Name a photo, or a folder of photos."
+        )
+    photos = sorted(p for p in place.iterdir() if p.suffix.lower() in PHOTO_SUFFIXES)
+    if not photos:
+        raise SuiteError(
+            f"There is no photo in {str(place)!r}.",
+            f"Put files there that end in {', '.join(PHOTO_SUFFIXES)}.",
+        )
+    return photos
+
+
+def requests_for(
+    metadata: Mapping[str, Any], photos: Sequence[Path], count: int | None = None
+) -> list[Sample]:
+    """A request for each of the first `count` photos (all if None), fitting the default signature.
+
+    Raises SuiteError for a file that is no image, ModelError for inputs that cannot be made up.
+    """
+    signature = default_signature(metadata)
+    chosen = photos[:count]
+    if takes_photos(signature):
+        tensor = signature.inputs[0]
+        make = _encoded if tensor.is_image_bytes else lambda photo: _pixels(photo, tensor).tolist()
+        return [Sample(photo.name, _request(signature, make(photo))) for photo in chosen]
+    return [
+        Sample(f"random-{n}", _request(signature, _random(signature, n)))
+        for n, _ in enumerate(chosen, start=1)
+    ]
+
+
+def takes_photos(signature: Signature) -> bool:
+    """Whether the model's one input is encoded images or pixels."""
+    return len(signature.inputs) == 1 and (
+        signature.inputs[0].is_image_bytes or signature.inputs[0].is_pixels
+    )
+
+
+def _request(signature: Signature, instance: object) -> bytes:
+    request: dict[str, object] = {"instances": [instance]}
+    if signature.name != DEFAULT_SIGNATURE:
+        request = {"signature_name": signature.name, **request}
+    return json.dumps(request, separators=(",", ":")).encode()
+
+
+def _encoded(photo: Path) -> dict[str, str]:
+    return {"b64": base64.b64encode(as_jpeg(photo)).decode()}
+
+
+def as_jpeg(photo: Path) -> bytes:
+    """The photo as JPEG: its own bytes if it is one, else converted. Raises SuiteError if it is no image."""
+    from io import BytesIO
+
+    image = _opened(photo)
+    if image.format == "JPEG":
+        return photo.read_bytes()
+    converted = BytesIO()
+    image.convert("RGB").save(converted, "JPEG", quality=95)
+    return converted.getvalue()
+
+
+def _pixels(photo: Path, tensor: Tensor) -> np.ndarray[Any, Any]:
+    """The photo as [height, width, 3]: floats in [0, 1], whole numbers in [0, 255]."""
+    import numpy as np
+
+    assert tensor.shape is not None
+    height, width = (size or 224 for size in tensor.shape[1:3])
+    pixels = np.asarray(_opened(photo).convert("RGB").resize((width, height)))
+    dtype = np.dtype(NUMPY_NAMES.get(tensor.dtype, "float32"))
+    # Four digits are more than a pixel has, and keep a 224x224 request at about 1 MB.
+    return pixels.astype(dtype) if dtype.kind in "iu" else (pixels / 255.0).round(4)
+
+
+def _opened(photo: Path) -> Image.Image:
+    """The photo, decoded, with nothing of it left open. Raises SuiteError."""
+    import warnings
+
+    from PIL import Image, UnidentifiedImageError
+
+    remedy = "Choose a JPEG photo."
+    try:
+        with photo.open("rb") as file, warnings.catch_warnings():
+            # A file that unpacks to many times what a photo has is an attack or a mistake.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(file)
+            image.load()
+    except FileNotFoundError:
+        raise SuiteError(f"There is no photo {str(photo)!r}.", "Check the name.") from None
+    except UnidentifiedImageError:
+        raise SuiteError(f"{str(photo)!r} is not an image.", remedy) from None
+    except Exception as error:  # decoders of damaged files raise whatever they stumble over
+        raise SuiteError(f"{str(photo)!r} is not an image that can be read ({error}).", remedy) from None
+    return image
+
+
+def _random(signature: Signature, n: int) -> object:
+    """One instance of seeded random values; a bare value where the signature has a single input."""
+    values = {tensor.name: _random_value(tensor, n) for tensor in signature.inputs}
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _random_value(tensor: Tensor, n: int) -> object:
+    import numpy as np
+
+    if tensor.shape == ():
+        raise ModelError(
+            f"The input {tensor.name!r} has no batch dimension, so no request can be made up for it.",
+            "Export the model with a batch dimension on every input.",
+        )
+    shape = [FREE_SIZE if size is None else size for size in (tensor.shape or ())[1:]]
+    # The tensor's name is part of the seed: two inputs of one shape must not get the same values.
+    random = np.random.default_rng([n, zlib.crc32(tensor.name.encode())])
+    if tensor.dtype == "DT_STRING":
+        return np.full(shape, f"text {n}").tolist()
+    dtype = np.dtype(NUMPY_NAMES.get(tensor.dtype, "float32"))
+    if dtype.kind == "b":
+        return (random.random(shape) < 0.5).tolist()
+    if dtype.kind in "iu":
+        # Small enough to be an index into most vocabularies.
+        return random.integers(0, 2, shape).tolist()
+    return random.random(shape).round(4).tolist()

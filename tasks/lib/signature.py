@@ -1,0 +1,87 @@
+"""What a model takes and gives: the part of `GET .../metadata` that clients need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.lib.errors import ServerError
+
+DEFAULT_SIGNATURE = "serving_default"
+PREDICT_METHOD = "tensorflow/serving/predict"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named input or output."""
+
+    name: str
+    dtype: str
+    """TensorFlow's name: DT_STRING, DT_FLOAT, ..."""
+    shape: tuple[int | None, ...] | None
+    """None stands for a size, or a rank, that is not fixed."""
+
+    @property
+    def is_image_bytes(self) -> bool:
+        """Whether this looks like encoded images: a batch of strings."""
+        return self.dtype == "DT_STRING" and (self.shape is None or len(self.shape) == 1)
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether this looks like decoded images: [batch, height, width, 3] numbers."""
+        return (
+            self.dtype != "DT_STRING"
+            and self.shape is not None
+            and len(self.shape) == 4
+            and self.shape[3] == 3
+        )
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The inputs and outputs of one signature, each sorted by name."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def default_signature(metadata: Mapping[str, Any]) -> Signature:
+    """The signature that predict uses when none is named.
+
+    `serving_default`, or the only predict signature there is. Raises ServerError if neither exists, or
+    if `metadata` is not what TensorFlow Serving answers.
+    """
+    try:
+        definitions = dict(metadata["metadata"]["signature_def"]["signature_def"])
+    except (KeyError, TypeError, ValueError):
+        raise ServerError(
+            "The server describes no signatures in its metadata.", "Check the address and what listens there."
+        ) from None
+    callable_names = [name for name, one in definitions.items() if one.get("method_name") == PREDICT_METHOD]
+    if DEFAULT_SIGNATURE in definitions:
+        name = DEFAULT_SIGNATURE
+    elif len(callable_names) == 1:
+        name = callable_names[0]
+    else:
+        names = ", ".join(sorted(definitions)) or "none"
+        raise ServerError(
+            f"The model has no {DEFAULT_SIGNATURE} signature, only: {names}.",
+            f"Export it with a signature called {DEFAULT_SIGNATURE}.",
+        )
+    definition = definitions[name]
+    return Signature(name, _tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
+
+
+def _tensors(table: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(name, one["dtype"], _shape(one.get("tensor_shape", {}))) for name, one in sorted(table.items())
+    )
+
+
+def _shape(shape: Mapping[str, Any]) -> tuple[int | None, ...] | None:
+    if shape.get("unknown_rank"):
+        return None
+    sizes = (int(dimension.get("size", 0)) for dimension in shape.get("dim", []))
+    return tuple(None if size < 0 else size for size in sizes)

@@ -1,0 +1,92 @@
+"""The statistics of a paired comparison.
+
+A round measures both contestants; its log ratio is one observation. Rounds are few and the machine
+drifts, so the interval is Student's t over those log ratios (a percentile bootstrap over so few calls
+identical servers different in 6 to 12 % of runs), and a difference is claimed only where it also
+exceeds what two measurements of one and the same server differ by: the A/A margin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CONFIDENCE = 0.95
+MINIMUM_SAMPLES = {50: 1, 90: 64, 99: 662}
+"""Requests that a percentile needs to mean anything: MLPerf LoadGen's early-stopping counts at 99 %
+confidence (https://github.com/mlcommons/inference_policies, "early stopping")."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A ratio with its 95 % confidence interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+def t_cdf(t: float, freedom: int) -> float:
+    """Student's t distribution function for a whole number of degrees of freedom.
+
+    Closed form: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
+    """
+    angle = math.atan2(t, math.sqrt(freedom))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    term = cosine if freedom % 2 else 1.0
+    total = 0.0
+    for k in range(3 if freedom % 2 else 2, freedom + 1, 2):
+        total += term
+        term *= cosine * cosine * (k - 1) / k
+    within = 2 / math.pi * (angle + sine * total) if freedom % 2 else sine * total
+    return (1 + within) / 2
+
+
+def t_quantile(p: float, freedom: int) -> float:
+    """The t that `t_cdf` takes to `p`, for p in [0.5, 1), by bisection to machine precision."""
+    if not 0.5 <= p < 1:
+        raise ValueError(f"p is {p}, and must be at least 0.5 and below 1")
+    low, high = 0.0, 1.0
+    while t_cdf(high, freedom) < p:
+        high *= 2
+    while low < (middle := (low + high) / 2) < high:
+        if t_cdf(middle, freedom) < p:
+            low = middle
+        else:
+            high = middle
+    return middle
+
+
+def ratio_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """The geometric mean of paired ratios with its interval; at least two are needed."""
+    logs = np.log(np.asarray(ratios, dtype=float))
+    if len(logs) < 2:
+        raise ValueError("an interval needs at least two paired ratios")
+    half = t_quantile((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    mean = logs.mean()
+    return Interval(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)))
+
+
+def margin(control: Interval) -> float:
+    """The A/A margin: how far from 1 the interval of a server against itself reaches (0.013: 1.3 %)."""
+    return max(control.high, 1 / control.low) - 1
+
+
+def differs(interval: Interval, noise: float) -> int:
+    """1 if the ratio is above 1 beyond interval and noise, -1 if below, 0 if nobody can tell."""
+    if interval.low > 1 + noise:
+        return 1
+    if interval.high < 1 / (1 + noise):
+        return -1
+    return 0
+
+
+def percentile(latencies: np.ndarray[Any, Any], q: int) -> float | None:
+    """The q-th percentile, or None where there are too few samples for it to mean anything."""
+    if len(latencies) < MINIMUM_SAMPLES[q]:
+        return None
+    return float(np.percentile(latencies, q))

@@ -1,0 +1,390 @@
+"""tasks.lib.verdict: the order of the blocks, and whether its conclusions are honest."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+from scripted import Act, answer, keep_silent, say, serving
+
+from tasks.lib import stats, verdict
+from tasks.lib.agreement import Agreement
+from tasks.lib.errors import ServerError
+from tasks.lib.load import Block, Connection
+from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Contestant, Plan, Verdict
+
+STOCK = Contestant("stock", "net@1", "http://127.0.0.1:1/v1/models/net", "TensorFlow", "f32")
+OPTIMIZED = Contestant("optimized", "net@1", "http://127.0.0.1:2/v1/models/net", "OpenVINO", "bf16")
+SAME = Agreement(inputs=12, same=12, difference=0.001, limit=0.05)
+PLAN = Plan(rounds=14, block_requests=24, warmup_requests=4, seed=1, timeout=10)
+
+
+# Simulated servers
+
+
+class Machine:
+    """A machine whose speed changes from block to block, in one simulated run.
+
+    `levels` are the logarithms of how slow it is, block after block, whoever is measured.
+    """
+
+    def __init__(self, random: np.random.Generator, levels: np.ndarray[Any, Any], jitter: float) -> None:
+        self.random = random
+        self.levels = iter(levels)
+        self.jitter = jitter
+        self.visits: list[tuple[str, int]] = []
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What stands for a Connection: answers each request in 10 ms times `slowness`, on `machine`."""
+
+    label: str
+    machine: Machine
+    slowness: float = 1.0
+
+    def block(self, requests: Sequence[bytes]) -> Block:
+        self.machine.visits.append((self.label, len(requests)))
+        level = next(self.machine.levels)
+        jitter = self.machine.random.normal(0, self.machine.jitter, len(requests))
+        latencies = 0.01 * self.slowness * np.exp(level + jitter)
+        return Block(latencies, float(latencies.sum()), 0)
+
+
+def simulated(
+    machine: Machine, plan: Plan = PLAN, slowness: float = 1.0, control: float = 1.0
+) -> list[dict[str, list[Block]]]:
+    """The rounds of a run with a candidate that is `slowness` times as slow as the baseline."""
+    half = [b""] * (plan.block_requests // 2)
+    slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness}
+    connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
+    requests = {BASELINE: half, CONTROL: half, CANDIDATE: half * 2}
+    return verdict.run_rounds(connections, requests, plan)
+
+
+def steady(count: int = 1000) -> Machine:
+    return Machine(np.random.default_rng(1), np.zeros(count), 0.0)
+
+
+def troubled(seed: int, block_noise: float, memory: float) -> Machine:
+    """Noise between blocks that lingers (autoregressive), a slow drift of up to 30 %, jitter of 5 %."""
+    random = np.random.default_rng([seed, int(block_noise * 1000), int(memory * 100)])
+    count = 3 + 6 * PLAN.rounds
+    steps = random.normal(0, block_noise * np.sqrt(1 - memory**2), count)
+    noise = np.fromiter(itertools.accumulate(steps, lambda level, step: memory * level + step), float)
+    drift = random.uniform(-0.3, 0.3) * np.linspace(0, 1, count)
+    return Machine(random, noise + drift, 0.05)
+
+
+def outcome(done: Verdict) -> int:
+    assert done.speedup is not None
+    assert done.noise is not None
+    return stats.differs(done.speedup, done.noise)
+
+
+# The order of the blocks
+
+
+def test_each_round_is_its_own_mirror_image() -> None:
+    machine = steady()
+    simulated(machine)
+    visits = [label for label, _ in machine.visits[3:]]
+    rounds = [visits[i : i + 6] for i in range(0, len(visits), 6)]
+    assert len(rounds) == PLAN.rounds
+    for one in rounds:
+        assert one == one[::-1]
+        assert sorted(one[:3]) == [BASELINE, CANDIDATE, CONTROL]
+    assert len({tuple(one) for one in rounds}) > 2  # the order changes from round to round
+
+
+def test_the_seed_decides_the_order() -> None:
+    def order(seed: int) -> list[tuple[str, int]]:
+        machine = steady()
+        simulated(machine, replace(PLAN, seed=seed))
+        return machine.visits
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_every_contestant_is_warmed_up_before_anything_counts() -> None:
+    machine = steady()
+    rounds = simulated(machine)
+    assert machine.visits[:3] == [(label, PLAN.warmup_requests) for label in (BASELINE, CONTROL, CANDIDATE)]
+    assert sum(len(block.latencies) for one in rounds for blocks in one.values() for block in blocks) == (
+        PLAN.rounds * 2 * 2 * PLAN.block_requests
+    )
+
+
+def test_progress_is_told_of_each_round() -> None:
+    told: list[int] = []
+    connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
+    verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, replace(PLAN, rounds=5), told.append)
+    assert told == [1] * 5
+
+
+@pytest.mark.parametrize("drift", [0.5, -0.5])
+def test_a_steady_drift_favours_nobody(drift: float) -> None:
+    """A machine that gets 65 % slower, or faster, in a run without any noise: the ratio stays 1."""
+    levels = drift * np.linspace(0, 1, 3 + 6 * PLAN.rounds)
+    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(Machine(np.random.default_rng(1), levels, 0)))
+    assert done.round_ratios == pytest.approx([1.0] * PLAN.rounds, abs=2e-4)
+    assert done.control_ratios == pytest.approx([1.0] * PLAN.rounds, abs=2e-4)
+
+
+# What is concluded
+
+
+def test_the_ratio_is_baseline_time_over_candidate_time() -> None:
+    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(steady(), slowness=0.4))
+    assert done.round_ratios == pytest.approx([2.5] * PLAN.rounds)
+    assert done.speedup is not None
+    assert done.speedup.ratio == pytest.approx(2.5)
+    assert done.noise == pytest.approx(0, abs=1e-9)
+
+
+def test_the_baseline_is_measured_with_its_control() -> None:
+    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(steady(), slowness=2.0))
+    requests = PLAN.rounds * 2 * PLAN.block_requests
+    assert {label: one.requests for label, one in done.measured.items()} == {
+        BASELINE: requests,
+        CANDIDATE: requests,
+    }
+    assert done.measured[BASELINE].p50 == pytest.approx(0.01)
+    assert done.measured[CANDIDATE].p50 == pytest.approx(0.02)
+    assert done.measured[BASELINE].rate == pytest.approx(100)
+    assert done.measured[CANDIDATE].rate == pytest.approx(50)
+
+
+def test_a_control_that_is_off_counts_as_baseline_and_as_noise() -> None:
+    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(steady(), control=3.0))
+    assert done.round_ratios == pytest.approx([2.0] * PLAN.rounds)  # the median of 10 and 30 ms, over 10 ms
+    assert done.control_ratios == pytest.approx([1 / 3] * PLAN.rounds)
+    assert done.noise == pytest.approx(2.0)
+    assert outcome(done) == 0
+
+
+def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
+    def blocks(*latencies: list[float]) -> list[Block]:
+        return [Block(np.array(each), sum(each), 0) for each in latencies]
+
+    one = {
+        BASELINE: blocks([1.0, 2.0], [3.0]),
+        CONTROL: blocks([4.0], [50.0]),
+        CANDIDATE: blocks([1.0, 1.5], [2.0]),
+    }
+    assert verdict.paired_ratios([one], [BASELINE, CONTROL], [CANDIDATE]) == (3.0 / 1.5,)
+    assert verdict.paired_ratios([one], [BASELINE], [CONTROL]) == (2.0 / 27.0,)
+
+
+def test_a_measurement_counts_failed_requests_apart() -> None:
+    blocks = [Block(np.array([0.01, 0.03]), 0.5, 3), Block(np.array([0.02]), 1.0, 0)]
+    measured = verdict.measure(blocks)
+    assert (measured.requests, measured.errors) == (3, 3)
+    assert measured.p50 == pytest.approx(0.02)
+    assert (measured.p90, measured.p99) == (None, None)
+    assert measured.rate == pytest.approx(3 / 1.5)  # a failed request costs its time, too
+
+
+def test_turns_takes_each_request_in_turn() -> None:
+    assert verdict.turns([b"a", b"b", b"c"], 7) == [b"a", b"b", b"c", b"a", b"b", b"c", b"a"]
+    assert verdict.turns([b"a", b"b", b"c"], 2) == [b"a", b"b"]
+    assert verdict.turns([b"a"], 0) == []
+
+
+# Honesty. Thousands of decisions are made by the very statistics; hundreds by whole simulated runs.
+
+NOISES = [(0.02, 0.0), (0.02, 0.9), (0.05, 0.5), (0.01, 0.99)]
+
+
+@pytest.mark.parametrize(("block_noise", "memory"), NOISES)
+def test_identical_servers_are_not_called_different(block_noise: float, memory: float) -> None:
+    runs = 250
+    different = sum(
+        abs(outcome(verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(troubled(seed, block_noise, memory)))))
+        for seed in range(runs)
+    )
+    assert different <= 0.05 * runs
+
+
+@pytest.mark.parametrize("block_noise", [0.005, 0.02, 0.05])
+def test_of_thousands_of_identical_servers_few_are_called_different(block_noise: float) -> None:
+    """2,000 runs each. The logarithms of p50 as run_rounds orders them: noise that lingers, and a drift."""
+    random = np.random.default_rng(int(block_noise * 1000))
+    runs, rounds, memory = 2000, PLAN.rounds, 0.8
+    blocks = np.empty((runs, rounds * 6))
+    level = random.normal(0, block_noise, runs)
+    for i in range(rounds * 6):
+        level = memory * level + random.normal(0, block_noise * np.sqrt(1 - memory**2), runs)
+        blocks[:, i] = level
+    blocks += random.uniform(-0.3, 0.3, (runs, 1)) * np.linspace(0, 1, rounds * 6)
+    blocks = blocks.reshape(runs, rounds, 6)
+    # The median of n requests with 5 % jitter strays by 0.05 * 1.25 / sqrt(n).
+    stray = 0.05 * 1.25 / np.sqrt(PLAN.block_requests // 2)
+    first, second, third = np.moveaxis(
+        random.permuted(np.tile(np.arange(3), (runs, rounds, 1)), axis=2), 2, 0
+    )
+
+    def p50(place: np.ndarray[Any, Any], requests: int) -> np.ndarray[Any, Any]:
+        visits = [np.take_along_axis(blocks, where[..., None], 2)[..., 0] for where in (place, 5 - place)]
+        strays = [random.normal(0, stray / np.sqrt(requests), place.shape) for _ in visits]
+        return (visits[0] + strays[0] + visits[1] + strays[1]) / 2
+
+    baseline, control, candidate = p50(first, 1), p50(second, 1), p50(third, 2)
+    ratios = np.exp((baseline + control) / 2 - candidate)
+    control_ratios = np.exp(baseline - control)
+    different = sum(
+        abs(stats.differs(stats.ratio_interval(a), stats.margin(stats.ratio_interval(b))))
+        for a, b in zip(ratios, control_ratios, strict=True)
+    )
+    assert different <= 0.05 * runs
+
+
+@pytest.mark.parametrize(("slowness", "expected"), [(1.05, -1), (1 / 1.05, 1)])
+def test_a_server_that_differs_by_5_percent_is_found(slowness: float, expected: int) -> None:
+    runs = 150
+    found = [
+        outcome(
+            verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(troubled(seed, 0.02, 0.9), PLAN, slowness))
+        )
+        for seed in range(runs)
+    ]
+    assert found.count(expected) >= 0.95 * runs
+    assert found.count(-expected) == 0
+
+
+# In words
+
+
+def concluded(speedup: stats.Interval, noise: float, errors: int = 0) -> Verdict:
+    measured = verdict.Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
+    return Verdict(
+        STOCK,
+        OPTIMIZED,
+        SAME,
+        {BASELINE: measured, CANDIDATE: replace(measured, errors=0)},
+        speedup,
+        noise,
+        (),
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "noise", "sentence"),
+    [
+        (
+            stats.Interval(2.41, 2.37, 2.45),
+            0.013,
+            "optimized is faster than stock: 2.41x (95% CI 2.37 to 2.45; the machine's own noise is 1.3%), "
+            "and answers the same.",
+        ),
+        (
+            stats.Interval(0.905, 0.9, 0.91),
+            0.02,
+            "optimized is slower than stock: 0.91x (95% CI 0.90 to 0.91; the machine's own noise is 2.0%), "
+            "and answers the same.",
+        ),
+        (
+            stats.Interval(1.01, 0.99, 1.03),
+            0.004,
+            "cannot tell on this machine whether optimized is faster or slower than stock: "
+            "1.01x (95% CI 0.99 to 1.03; the machine's own noise is 0.4%); it answers the same.",
+        ),
+    ],
+)
+def test_the_outcome_in_words(interval: stats.Interval, noise: float, sentence: str) -> None:
+    assert concluded(interval, noise).sentence == sentence
+
+
+def test_failed_requests_are_said() -> None:
+    sentence = concluded(stats.Interval(2.41, 2.37, 2.45), 0.013, errors=3).sentence
+    assert sentence.endswith("and answers the same. 3 requests failed and are not in the figures.")
+
+
+def test_what_does_not_answer_the_same_is_not_timed() -> None:
+    """Nobody listens at these addresses: a single request would be an error."""
+    other = Agreement(inputs=12, same=9, difference=0.3, limit=0.05)
+    done = verdict.judge(STOCK, OPTIMIZED, other, [b"{}"], PLAN)
+    assert done == Verdict(STOCK, OPTIMIZED, other, {}, None, None, (), ())
+    assert done.sentence == "optimized and stock are not comparable: 3 of 12 answers have another top-1."
+
+
+# Through real connections
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """Answers every predict, and notes what it was sent."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(body)  # type: ignore[attr-defined]
+        self.wfile.write(answer(b'{"predictions": [1]}'))
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def recorders() -> Iterator[list[Any]]:
+    servers: list[Any] = [ThreadingHTTPServer(("127.0.0.1", 0), Recorder) for _ in range(2)]
+    threads = [threading.Thread(target=each.serve_forever, args=(0.01,)) for each in servers]
+    for server, thread in zip(servers, threads, strict=True):
+        server.bodies = []
+        thread.start()
+    yield servers
+    for server, thread in zip(servers, threads, strict=True):
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def url(server: Any) -> str:
+    return f"http://127.0.0.1:{server.server_port}/v1/models/net"
+
+
+@pytest.mark.parametrize("block_requests", [4, 6, 14, 24])
+def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], block_requests: int) -> None:
+    """Otherwise the ratio would compare photos, not servers."""
+    samples = [json.dumps({"instances": [n]}).encode() for n in range(5)]
+    plan = Plan(rounds=3, block_requests=block_requests, warmup_requests=0, seed=1, timeout=10)
+    contestants = [replace(STOCK, url=url(recorders[0])), replace(OPTIMIZED, url=url(recorders[1]))]
+    done = verdict.judge(contestants[0], contestants[1], SAME, samples, plan)
+    assert sorted(recorders[0].bodies) == sorted(recorders[1].bodies)
+    assert len(recorders[0].bodies) == plan.rounds * 2 * block_requests
+    assert len(done.round_ratios) == len(done.control_ratios) == plan.rounds
+    assert [one.errors for one in done.measured.values()] == [0, 0]
+    assert [one.requests for one in done.measured.values()] == [plan.rounds * 2 * block_requests] * 2
+
+
+def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping[str, list[Block]]]:
+    with serving(*script, finally_=last) as server, Connection(server.url, plan.timeout) as connection:
+        requests = {"stock": [connection.prepare(b"{}")] * plan.block_requests}
+        return list(verdict.run_rounds([("stock", connection)], requests, plan))
+
+
+def test_a_server_that_answers_no_warm_up_is_told() -> None:
+    refuse = say(answer(b'{"error": "no"}', 500))
+    with pytest.raises(ServerError, match="The stock answered none of the warm-up requests"):
+        rounds_against([], refuse, PLAN)
+
+
+def test_a_server_that_stops_answering_is_told() -> None:
+    plan = Plan(rounds=3, block_requests=2, warmup_requests=2, seed=1, timeout=0.1)
+    with pytest.raises(ServerError, match="The stock answered no request of a whole block"):
+        rounds_against([say()] * 6, keep_silent, plan)
+
+
+def test_single_failures_are_counted() -> None:
+    plan = Plan(rounds=2, block_requests=4, warmup_requests=0, seed=1, timeout=10)
+    rounds = rounds_against([say(), say(answer(b"{}", 503))], say(), plan)
+    assert verdict.measure([block for one in rounds for block in one["stock"]]).errors == 1
