@@ -1,0 +1,74 @@
+"""From a photo to the names of its classes, through a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.lib import agreement, catalog, inputs, store
+from tasks.lib.client import Client
+from tasks.lib.engines.base import Server
+from tasks.lib.engines.choose import all_engines
+from tasks.lib.errors import ModelError, ServerError
+from tasks.lib.settings import Settings
+from tasks.lib.signature import default_signature
+
+ASK_WITH_CURL = "Ask it with curl; `invoke serve` prints a line to begin with."
+
+
+def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Server:
+    """The running server of this model (and variant) that was started last. Raises ServerError."""
+    wanted = store.parse(reference)
+    for server in reversed([server for engine in all_engines(settings) for server in engine.servers()]):
+        if server.model != wanted.name or wanted.version not in (None, server.version):
+            continue
+        if variant in (None, server.variant.name):
+            return server
+    what = f"{variant} {reference}" if variant else reference
+    flag = "--optimized" if variant in (None, "optimized") else f"--variant {variant}"
+    model = "" if reference == settings.model else f" --model {reference}"
+    raise ServerError(f"No server of {what} is running.", f"Start one with `invoke serve {flag}{model}`.")
+
+
+def top_classes(
+    settings: Settings, server: Server, photos: Sequence[Path], count: int
+) -> tuple[list[dict[str, object]], str | None]:
+    """The `count` best classes of each photo, a row each, and what has to be said about them.
+
+    Raises ModelError if the model has no output that scores classes.
+    """
+    client = Client(server.url)
+    metadata = client.metadata()
+    signature = default_signature(metadata)
+    scores = agreement.scores_output(signature)
+    if not inputs.takes_photos(signature):
+        takes = ", ".join(f"{t.name} {t.dtype}" for t in signature.inputs)
+        raise ModelError(f"{server.model} takes no photos (it takes: {takes}).", ASK_WITH_CURL)
+    if scores is None:
+        names = ", ".join(f"{t.name} {t.dtype}" for t in signature.outputs)
+        raise ModelError(
+            f"{server.model} has no output with a score for each class (it has: {names}).", ASK_WITH_CURL
+        )
+    labels = _labels(settings, server.model)
+    rows: list[dict[str, object]] = []
+    for sample in inputs.requests_for(metadata, photos):
+        values = agreement.answer(client, signature, sample.body)[scores.name]
+        best = sorted(range(len(values)), key=lambda index: -values[index])[:count]
+        for index in best:
+            rows.append(
+                {
+                    "photo": sample.name,
+                    "class": str(index),
+                    "name": labels[index] if index < len(labels) else "-",
+                    "probability": f"{values[index]:.4f}",
+                }
+            )
+    return rows, store.find(settings.paths, f"{server.model}@{server.version}").origin.warning
+
+
+def _labels(settings: Settings, name: str) -> list[str]:
+    """The label names of a catalogue model, by class number; none for any other."""
+    entry = catalog.find(settings.paths, name)
+    if entry is None or entry.labels is None or not entry.labels.is_file():
+        return []
+    return entry.labels.read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,58 @@
+"""The test suite: which tests run, with which interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from tasks.lib import console, environment
+from tasks.lib.errors import GateFailed, SuiteError
+from tasks.lib.settings import Settings
+
+UNIT = Path("tests", "unit")
+INTEGRATION = Path("tests", "integration")
+EMBEDDED = Path("tests", "embedded")
+
+
+def run(settings: Settings, fast: bool, select: str) -> None:
+    """Run the unit tests and, unless `fast`, those that start servers.
+
+    `select` is a pytest -k expression, or empty. Raises GateFailed if a test failed.
+    """
+    if find_spec("pytest") is None:
+        raise SuiteError("pytest is not installed.", "Install it: pip install -r tests/requirements.txt")
+    folders = [str(UNIT)] if fast else [str(UNIT), str(INTEGRATION)]
+    only = ["-k", select] if select else []
+    commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-m", "pytest", *folders, *only], {})]
+    if not fast:
+        commands.append(_embedded(settings, only))
+    failed = [status for argv, added in commands if (status := _call(settings, argv, added))]
+    # pytest's 5 says that no test matched: with -k that is no failure of the other folder.
+    if any(status != 5 for status in failed) or len(failed) == len(commands):
+        raise GateFailed("Tests failed.", "The lines above say which.")
+
+
+def _embedded(settings: Settings, only: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The command for the embedded server's own tests.
+
+    They run in the embedded environment, but pytest is not installed into it: that would make it
+    another one than its lock says. It goes into a folder of its own, behind it on the path.
+    """
+    python = str(environment.ensure(settings))
+    tools = settings.paths.state / "test-tools"
+    wanted = ["--requirement", str(EMBEDDED / "requirements.txt")]
+    if not (tools / "pytest").is_dir():
+        _call(settings, [*environment.pip(settings), "install", "--quiet", "--target", str(tools), *wanted], {})
+    path = f"{environment.SOURCES}:{settings.paths.shown(tools)}"
+    return [python, "-m", "pytest", str(EMBEDDED), *only], {"PYTHONPATH": path}
+
+
+def _call(settings: Settings, argv: list[str], added: Mapping[str, str]) -> int:
+    """Run a command in the foreground and return its exit status."""
+    console.command(environment.shown(settings, argv), added)
+    if settings.dry:
+        return 0
+    return subprocess.run(argv, cwd=settings.paths.root, env={**environment.inherited(), **added}, check=False).returncode

@@ -1,0 +1,136 @@
+"""Fixtures of the tests that start real servers.
+
+Every test types real commands in a subprocess. Models, records and results go to a folder of the
+test's own; only the embedded environment is shared with the checkout, since installing TensorFlow
+for each test would take minutes.
+"""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+QUICK = {"INVOKE_BENCHMARK_ROUNDS": "3", "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12", "INVOKE_BENCHMARK_WARMUP_REQUESTS": "4"}
+"""A benchmark that is long enough to be one; how fast anything is, no test asserts."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The command line of a checkout with its own models, state and results."""
+
+    folder: Path
+    added: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        paths = {f"INVOKE_PATHS_{name.upper()}": str(self.folder / name) for name in ("models", "state", "results")}
+        shared = {"INVOKE_PATHS_ENVIRONMENT": str(ROOT / ".state" / "embedded")}
+        return {**os.environ, **QUICK, **paths, **shared, **self.added}
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "invoke", *words]
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Type a command and return at once."""
+        return subprocess.Popen(
+            self.command(*words), cwd=ROOT, env=self.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Type a command, wait for its end, and check its exit code."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=600)
+        assert process.returncode == code, f"invoke {' '.join(words)} ended with {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def with_environment(self, **added: str) -> Suite:
+        return Suite(self.folder, {**self.added, **added})
+
+    def servers(self) -> list[int]:
+        """The process ids of embedded servers that serve from this suite's models, whoever knows of them."""
+        import psutil
+
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = process.cmdline()
+            except psutil.Error:
+                continue
+            if "embedded_server" in line and any(str(self.folder) in word for word in line):
+                found.append(process.pid)
+        return found
+
+
+@pytest.fixture(scope="session")
+def embedded_python() -> Path:
+    """The embedded environment's interpreter; the environment is built if need be."""
+    command = [sys.executable, "-m", "invoke", "build.embedded"]
+    subprocess.run(command, cwd=ROOT, check=True, stdin=subprocess.DEVNULL)
+    return ROOT / ".state" / "embedded" / "bin" / "python"
+
+
+def _suite(folder: Path) -> Iterator[Suite]:
+    folder.mkdir()
+    suite = Suite(folder)
+    yield suite
+    suite.run("teardown")
+    assert suite.servers() == []
+
+
+@pytest.fixture
+def suite(embedded_python: Path, tmp_path: Path) -> Iterator[Suite]:
+    """A suite with nothing in it."""
+    yield from _suite(tmp_path / "suite")
+
+
+@pytest.fixture(scope="session")
+def small_models(embedded_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Archives of small models, each nested ./NAME/VERSION/ as the official one is."""
+    folder = tmp_path_factory.mktemp("made")
+    script = ROOT / "tests" / "embedded" / "saved_models.py"
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    subprocess.run([embedded_python, script, folder / "models"], check=True, env=environment)
+    archives = folder / "archives"
+    archives.mkdir()
+    for model in sorted((folder / "models").iterdir()):
+        with tarfile.open(archives / f"{model.name}.tar.gz", "w:gz") as archive:
+            archive.add(model, arcname=f"./{model.name}")
+    return archives
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def publisher(small_models: Path) -> Iterator[str]:
+    """The address of an HTTP server that offers the archives of `small_models`."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(small_models))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def resnet(embedded_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite whose seeded ResNet-50 is there, with its optimized artefact: what takes a minute to make."""
+    for suite in _suite(tmp_path_factory.mktemp("resnet") / "suite"):
+        suite.run("download", "--source", "seeded")
+        suite.run("build.optimized")
+        yield suite

@@ -1,0 +1,41 @@
+"""`invoke --list` and --help: a manual, and a quick one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.integration.conftest import ROOT
+
+HEAVY = ("docker", "numpy", "requests", "PIL", "tqdm", "tabulate", "psutil", "filelock", "httptools")
+
+
+def test_the_list_names_every_task_with_what_it_does() -> None:
+    command = [sys.executable, "-m", "invoke", "--list", "--list-format=json"]
+    listed = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    tasks = [*listed["tasks"], *(task for collection in listed["collections"] for task in collection["tasks"])]
+    assert len(tasks) >= 14
+    for task in tasks:
+        assert task["help"], f"{task['name']} has no description"
+
+
+def test_the_list_imports_nothing_heavy() -> None:
+    """Every module is compiled anew for each call, and each library costs a tenth of a second."""
+    program = (
+        "import sys; sys.path.insert(0, '.'); import invoke; before = set(sys.modules); import tasks; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()).isdisjoint(HEAVY)
+
+
+def test_every_task_and_flag_has_help() -> None:
+    sys.path.insert(0, str(ROOT))
+    from tasks import ns  # type: ignore[attr-defined]
+
+    for name in ns.task_names:
+        task = ns[name]
+        assert task.__doc__, f"{name} has no docstring"
+        for argument in task.get_arguments():
+            assert argument.help, f"{name} --{argument.name} has no help"

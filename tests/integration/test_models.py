@@ -1,0 +1,46 @@
+"""Every kind of SavedModel: downloaded, served, optimized, and answering alike on both backends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Suite
+
+
+@pytest.mark.parametrize(("name", "version"), [("tf1", 1538687457), ("keras", 1), ("plain", 3)])
+def test_from_an_archive_to_equal_answers(suite: Suite, publisher: str, name: str, version: int) -> None:
+    model = suite.with_environment(INVOKE_MODEL=name)
+    model.run("download", "--url", f"{publisher}/{name}.tar.gz")
+    assert (suite.folder / "models" / name / str(version) / "saved_model.pb").is_file()
+
+    table = model.run("build.optimized").stdout
+    assert "chosen" in table
+    assert "already built" in model.run("build.optimized").stdout
+
+    record = json.loads(model.run("benchmark", "--format", "json").stdout)
+    assert record["model"]["name"] == name
+    assert record["model"]["warning"] is None
+    assert record["verdict"]["agreement"] | {"same": 12, "holds": True} == record["verdict"]["agreement"]
+    assert record["verdict"]["candidate"]["backend"] == "OpenVINO"
+    assert suite.servers() == []
+
+
+def test_the_seeded_model_tells_the_photos_apart(resnet: Suite) -> None:
+    """What a comparison of answers is worth depends on this."""
+    resnet.run("serve")
+    answer = resnet.run("predict", "models/samples", "--format", "csv").stdout
+    rows = list(csv.DictReader(io.StringIO(answer)))
+    best: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        best.setdefault(row["photo"], []).append(row)
+    assert len(best) == 12
+    assert len({top[0]["class"] for top in best.values()}) >= 5
+    assert min(float(top[0]["probability"]) - float(top[1]["probability"]) for top in best.values()) > 0.15
+    labels = Path("models/labels/imagenet.txt").read_text().splitlines()
+    assert all(row["name"] == labels[int(row["class"])] for row in rows)
+    resnet.run("teardown")

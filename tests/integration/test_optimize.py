@@ -1,0 +1,126 @@
+"""An artefact that does not answer like stock is never served as if it did."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tasks.lib import optimize
+from tasks.lib.settings import Settings
+from tasks.lib.store import Model
+from tests.integration.conftest import Suite
+
+
+def artefact(suite: Suite) -> Path:
+    return suite.folder / "models" / "resnet" / ".optimized" / "1"
+
+
+def scale_a_weight(folder: Path) -> None:
+    """Scale one weight tensor by 1.5 and make the manifest agree, as a faulty converter would."""
+    constants = ElementTree.parse(folder / "body-0.xml").iter("layer")
+    largest = max((c for c in constants if c.get("type") == "Const"), key=lambda c: int(c.find("data").get("size")))  # type: ignore[union-attr, arg-type]
+    data = largest.find("data")
+    assert data is not None
+    offset, size = int(data.get("offset", "")), int(data.get("size", ""))
+    import numpy as np
+
+    weights = np.memmap(folder / "body-0.bin", dtype=np.float32, mode="r+", offset=offset, shape=(size // 4,))
+    weights *= 1.5
+    weights.flush()
+    del weights
+    manifest = json.loads((folder / "artefact.json").read_text())
+    manifest["files"]["body-0.bin"] = hashlib.sha256((folder / "body-0.bin").read_bytes()).hexdigest()
+    (folder / "artefact.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def kept(resnet: Suite) -> Suite:
+    """The suite with the ResNet; its artefact is put back afterwards."""
+    import shutil
+
+    copy = resnet.folder / "artefact-copy"
+    shutil.copytree(artefact(resnet), copy)
+    yield resnet
+    resnet.run("teardown")
+    shutil.rmtree(artefact(resnet), ignore_errors=True)
+    copy.rename(artefact(resnet))
+
+
+def test_a_flipped_byte_is_refused(kept: Suite) -> None:
+    with (artefact(kept) / "body-0.bin").open("r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    for words in (["serve", "--optimized"], ["build.optimized"], ["benchmark"]):
+        done = kept.run(*words, code=1)
+        assert "is damaged: " in done.stderr
+        assert "invoke build.optimized" in done.stderr
+    assert kept.servers() == []
+
+
+def test_a_scaled_weight_is_caught_before_anything_is_timed(kept: Suite) -> None:
+    scale_a_weight(artefact(kept))
+    done = kept.run("benchmark", code=3)
+    assert "optimized and stock are not comparable: " in done.stdout
+    assert "answers differently from stock" in done.stderr
+    optimized = next(line for line in done.stdout.splitlines() if line.startswith("optimized "))
+    assert re.search(r"optimized +OpenVINO +\w+ +- +- +- +- ", optimized)
+    assert kept.servers() == []
+
+
+def test_a_conversion_that_goes_wrong_is_refused(
+    kept: Suite, monkeypatch: pytest.MonkeyPatch, settings_of: Settings, model_of: Model
+) -> None:
+    """Between converting and choosing stands the agreement check: here the converter scales a weight."""
+    real = optimize.convert
+
+    def faulty(settings: Settings, model: Model, target: Path) -> list[str]:
+        native = real(settings, model, target)
+        scale_a_weight(target)
+        return native
+
+    monkeypatch.setattr(optimize, "convert", faulty)
+    before = (artefact(kept) / "artefact.json").read_text()
+    with pytest.raises(optimize.OptimizeError, match="can be trusted"):
+        optimize.build(settings_of, model_of, "auto")
+    assert (artefact(kept) / "artefact.json").read_text() == before
+    assert sorted(path.name for path in artefact(kept).parent.iterdir()) == ["1"]
+    assert kept.servers() == []
+
+
+def test_an_artefact_of_another_model_is_built_again(kept: Suite) -> None:
+    manifest = json.loads((artefact(kept) / "artefact.json").read_text())
+    (artefact(kept) / "artefact.json").write_text(json.dumps({**manifest, "fingerprint": "of another"}))
+    done = kept.run("build.optimized", "--precision", "f32")
+    assert "converting resnet@1" in done.stderr
+    assert "optimized resnet@1: f32" in done.stdout
+
+
+@pytest.fixture
+def settings_of(kept: Suite, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings that `kept` runs with, for calling the library directly."""
+    from invoke import Config
+
+    from tasks.lib.settings import read
+    from tests.integration.conftest import ROOT
+
+    for name, value in kept.environment.items():
+        if name.startswith("INVOKE_"):
+            monkeypatch.setenv(name, value)
+    config = Config(project_location=str(ROOT))
+    config.load_project()
+    config.load_shell_env()
+    return read(config, ROOT)
+
+
+@pytest.fixture
+def model_of(settings_of: Settings) -> Model:
+    from tasks.lib import store
+
+    return store.find(settings_of.paths, "resnet")

@@ -1,0 +1,106 @@
+"""The main job, typed as a person types it, on a machine with nothing but Python."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import Suite
+
+
+def test_from_nothing_to_a_verdict_and_back_to_nothing(suite: Suite) -> None:
+    done = suite.run("pipeline")
+
+    assert "with seeded weights" in done.stderr  # no official archive can be reached here
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("resnet@1 · local engine · ")
+    assert [line.split()[:2] for line in lines[2:4]] == [["stock", "TensorFlow"], ["optimized", "OpenVINO"]]
+    assert lines[3].split()[-2] == "100%"
+    assert "weights: seeded: timings hold, classes mean nothing" in lines
+    assert "answers the same" in lines[-1]
+    assert suite.servers() == []
+    assert suite.run("serve.status").stderr.strip() == "nothing is running"
+
+    (result,) = (suite.folder / "results").glob("*-resnet/result.json")
+    record = json.loads(result.read_text())
+    assert record["model"]["origin"]["source"] == "seeded"
+    assert record["model"]["origin"]["content_sha256"]
+    assert record["machine"]["cpu"]
+    assert record["verdict"]["agreement"]["holds"] is True
+    assert record["sentence"] == lines[-1]
+
+    again = suite.run("pipeline", "--format", "json")
+
+    assert json.loads(again.stdout)["verdict"]["agreement"]["same"] == 12
+    assert "converting" not in again.stderr
+    assert "building resnet50_v2" not in again.stderr
+    assert suite.servers() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pipeline_leaves_nothing_running(resnet: Suite, number: signal.Signals) -> None:
+    process = resnet.start("pipeline")
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.startswith("starting optimized"):
+            break
+    assert resnet.servers(), "".join(seen)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "everything that this pipeline started has been taken down" in err
+    assert resnet.servers() == []
+
+
+def test_a_failing_pipeline_leaves_nothing_running(resnet: Suite) -> None:
+    resnet.run("serve")
+    done = resnet.with_environment(INVOKE_SERVE_READY_TIMEOUT="1").run("pipeline", code=1)
+    assert "within 1 s" in done.stderr
+    assert done.stdout == ""
+    assert resnet.servers() == []
+
+
+def test_a_misspelt_variant_is_told_before_anything_is_done(suite: Suite) -> None:
+    done = suite.with_environment(INVOKE_BENCHMARK_CANDIDATE="missing").run("pipeline", code=1)
+    assert "There is no variant 'missing'" in done.stderr
+    assert "[1/5]" not in done.stderr
+
+
+def test_what_a_killed_pipeline_leaves_is_removed_by_the_next_call(resnet: Suite) -> None:
+    process = resnet.start("pipeline")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("starting optimized"):
+            break
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    # The server that was loading may only now be visible as a process.
+    while not resnet.servers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    resnet.run("teardown")
+    assert resnet.servers() == []
+
+
+def test_dry_prints_what_would_be_done_and_does_nothing(suite: Suite) -> None:
+    done = suite.run("--dry", "pipeline")
+    assert "would" in done.stderr
+    made = [path for path in suite.folder.rglob("*") if path.is_file() and "locks" not in path.parts]
+    assert made == []
+
+
+def test_chained_as_in_the_documentation(resnet: Suite) -> None:
+    chain = ["download", "build.devel", "build.optimized", "serve", "--optimized", "benchmark", "--alone", "teardown"]
+    done = resnet.run(*chain)
+    assert "build.devel: nothing to do" in done.stderr
+    assert "optimized resnet@1 on port" in done.stderr
+    assert "is up already" in done.stderr
+    assert "optimized alone:" in done.stdout
+    assert resnet.servers() == []
+    assert Path(resnet.folder, "models", "resnet", "1", "saved_model.pb").is_file()
