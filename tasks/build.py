@@ -66,7 +66,9 @@ def devel(c: Context) -> None:
     """
     from tasks.lib import console
 
-    console.note("build.devel: nothing to do on the local engine (it compiles models, not TensorFlow Serving)")
+    console.note(
+        "build.devel: nothing to do on the local engine (it compiles models, not TensorFlow Serving)"
+    )
 
 
 @task(default=True, name="all", help={"model": MODEL_HELP})
@@ -80,8 +82,8 @@ def _say_what_would_be_done(its: Settings, model: Model | None) -> None:
     from tasks.lib import console
 
     console.note(
-        f"would convert {model or 'it'} with OpenVINO, compare every precision with stock over the sample photos, "
-        "and store the fastest that agrees beside the model"
+        f"would convert {model or 'the model'} with OpenVINO, compare every precision with stock over the "
+        "sample photos, and store the fastest that agrees beside the model"
     )
 
 

@@ -13,7 +13,7 @@ from tasks.edge import inside, settings, task
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "engine": "auto or local; default: the setting `engine`",
         "format": "how the comparison is printed: text, markdown, csv or json",
-    }
+    },
 )
 def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text") -> None:
     """Do everything: download, build, serve stock and optimized, benchmark, teardown.

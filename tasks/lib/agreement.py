@@ -37,9 +37,9 @@ class Agreement:
     """Largest difference that is allowed."""
 
     @property
-    def share(self) -> float:
-        """The part of the inputs that agree, from 0 to 1."""
-        return self.same / self.inputs
+    def percent(self) -> str:
+        """The part of the inputs that agree, rounded down: "100%" means all of them."""
+        return f"{100 * self.same // self.inputs}%"
 
     @property
     def holds(self) -> bool:
@@ -51,7 +51,7 @@ class Agreement:
         """Why it does not hold, as part of a sentence."""
         if self.same < self.inputs:
             return f"{self.inputs - self.same} of {self.inputs} answers have another top-1"
-        return f"the largest difference is {self.difference:.2g}, and {self.limit:.2g} is allowed"
+        return f"the largest difference is {self.difference:.3g}, and {self.limit:.3g} is allowed"
 
 
 def scores_output(signature: Signature) -> Tensor | None:

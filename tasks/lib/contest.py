@@ -29,6 +29,7 @@ def run(
     chosen = choose(settings, engine)
     plan = Plan(
         rounds=settings.benchmark.rounds,
+        max_seconds=settings.benchmark.max_seconds,
         block_requests=settings.benchmark.block_requests,
         warmup_requests=settings.benchmark.warmup_requests,
         seed=settings.benchmark.seed,

@@ -66,6 +66,8 @@ def ensure(
     if found is not None:
         placing.sweep(settings.paths, wanted.name)
         return found
+    if catalog.find(settings.paths, wanted.name) is None and store.versions(settings.paths, wanted.name):
+        return store.find(settings.paths, reference)  # raises, naming the versions that there are
     entry = catalog.get(settings.paths, wanted.name)
     archive = None
     if source != "seeded" and entry.url is not None:

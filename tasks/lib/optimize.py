@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -38,8 +37,11 @@ FOLDER = ".optimized"
 MANIFEST = "artefact.json"
 CONVERTER = ("artefact.py", "convert.py")
 """The sources that decide what an artefact holds."""
+NOT_NATIVE = "this CPU does not compute it natively"
 MEASURED_ROUNDS = 4
 """Rounds over all photos: enough to rank precisions, which differ by tens of percents."""
+MEASURED_SECONDS = 30.0
+"""No round is begun after so long; on a slow machine two rounds have to do."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def check_undamaged(settings: Settings, model: Model) -> None:
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
             raise OptimizeError(
-                f"The optimized artefact of {model} is damaged: {settings.paths.shown(path)} is not what was written.",
+                f"The optimized artefact of {model} is damaged: {settings.paths.shown(path)} has changed.",
                 f"Remove {settings.paths.shown(folder)} and build it again with `invoke build.optimized`.",
             )
 
@@ -100,7 +102,10 @@ def fingerprint(settings: Settings, model: Model) -> str:
     """Of everything that decides what the artefact is: model, converter, limits, and this CPU."""
     digest = hashlib.sha256(content_digest(model.folder).encode())
     root = settings.paths.root
-    for path in (root / environment.LOCK, *(root / environment.SOURCES / "embedded_server" / n for n in CONVERTER)):
+    for path in (
+        root / environment.LOCK,
+        *(root / environment.SOURCES / "embedded_server" / n for n in CONVERTER),
+    ):
         digest.update(path.read_bytes())
     # Another CPU may compute other precisions natively, and rank them differently.
     machine = detect()
@@ -139,7 +144,9 @@ def build(settings: Settings, model: Model, precision: str) -> Outcome:
         converted = workplace / str(model.version)
         native = convert(settings, model, converted)
         wanted = PRECISIONS if precision == "auto" else (precision,)
-        missing = tuple(Candidate(p, refused="this CPU does not compute it natively") for p in wanted if p not in native)
+        missing = tuple(
+            Candidate(p, refused="this CPU does not compute it natively") for p in wanted if p not in native
+        )
         tried = [p for p in wanted if p in native]
         stock_p50, candidates = check(settings, model, workplace, tried) if tried else (0.0, ())
         agreeing = [c for c in candidates if c.refused is None]
@@ -148,7 +155,7 @@ def build(settings: Settings, model: Model, precision: str) -> Outcome:
             reasons = "; ".join(f"{c.precision}: {c.refused}" for c in candidates)
             raise OptimizeError(
                 f"No precision of the optimized {model} can be trusted ({reasons}).",
-                "Serve it with `invoke serve`, or change optimize.max_difference in invoke.yaml if that is acceptable.",
+                "Serve it with `invoke serve`, or raise optimize.max_difference in invoke.yaml.",
             )
         best = min(agreeing, key=lambda c: c.p50 or 0.0)
         _record_choice(converted, best.precision)
@@ -161,7 +168,11 @@ def convert(settings: Settings, model: Model, target: Path) -> list[str]:
 
     Raises OptimizeError if OpenVINO cannot execute the model.
     """
-    arguments = [f"--model={model.folder}", f"--output={target}", f"--fingerprint={fingerprint(settings, model)}"]
+    arguments = [
+        f"--model={model.folder}",
+        f"--output={target}",
+        f"--fingerprint={fingerprint(settings, model)}",
+    ]
     label = f"converting {model} for OpenVINO"
     return environment.run(settings, "embedded_server.convert", arguments, label, OptimizeError).split()
 
@@ -181,7 +192,9 @@ def check(
     photos = inputs.sample_photos(settings.paths)
     with ExitStack() as stack:
         stock = _up(stack, engine, model, Variant("check-stock", "tensorflow", "f32"), settings)
-        servers = {p: _up(stack, engine, model, Variant(f"check-{p}", "openvino", p), settings) for p in precisions}
+        servers = {
+            p: _up(stack, engine, model, Variant(f"check-{p}", "openvino", p), settings) for p in precisions
+        }
         client = Client(stock.url, settings.benchmark.timeout)
         metadata = client.metadata()
         samples = inputs.requests_for(metadata, photos)
@@ -220,6 +233,7 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
     """The p50 of each server in seconds, measured in alternation."""
     plan = verdict.Plan(
         rounds=MEASURED_ROUNDS,
+        max_seconds=MEASURED_SECONDS,
         block_requests=len(bodies),
         warmup_requests=len(bodies),
         seed=settings.benchmark.seed,
@@ -227,7 +241,8 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
     )
     with ExitStack() as stack:
         connections = [
-            (name, stack.enter_context(Connection(server.url, plan.timeout))) for name, server in servers.items()
+            (name, stack.enter_context(Connection(server.url, plan.timeout)))
+            for name, server in servers.items()
         ]
         requests = {name: [connection.prepare(body) for body in bodies] for name, connection in connections}
         with console.progress("measuring precisions", plan.rounds, unit="round") as bar:
@@ -247,8 +262,8 @@ def _record_choice(folder: Path, precision: str) -> None:
 def _put_in_place(made: Path, target: Path) -> None:
     """Rename the finished artefact to `target`; an older one there gives way only now."""
     if target.exists():
-        os.rename(target, made.with_name(f"{made.name}.old"))
-    os.rename(made, target)
+        target.rename(made.with_name(f"{made.name}.old"))
+    made.rename(target)
 
 
 @contextmanager
@@ -282,8 +297,8 @@ def check_precision(name: str) -> str:
 def table(outcome: Outcome) -> list[dict[str, object]]:
     """What the choice was made from, one row for each precision."""
     stock: dict[str, object] = {
-        "variant": "stock", "precision": "f32", "p50 ms": f"{outcome.stock_p50 * 1000:.1f}", "speed-up": "1.00",
-        "same top-1": "-", "max |dp|": "-", "limit": "-", "decision": "-",
+        "variant": "stock", "precision": "f32", "p50 ms": f"{outcome.stock_p50 * 1000:.1f}",
+        "speed-up": "1.00", "same top-1": "-", "max |dp|": "-", "limit": "-", "decision": "-",
     }  # fmt: skip
     return [stock, *(_row(candidate, outcome.precision) for candidate in outcome.candidates)]
 
@@ -295,7 +310,7 @@ def _row(candidate: Candidate, chosen: str) -> dict[str, object]:
         "precision": candidate.precision,
         "p50 ms": "-" if candidate.p50 is None else f"{candidate.p50 * 1000:.1f}",
         "speed-up": "-" if candidate.speedup is None else f"{candidate.speedup:.2f}",
-        "same top-1": "-" if agreement is None else f"{agreement.share:.0%}",
+        "same top-1": "-" if agreement is None else agreement.percent,
         "max |dp|": "-" if agreement is None else f"{agreement.difference:.2g}",
         "limit": "-" if agreement is None else f"{agreement.limit:g}",
         "decision": candidate.refused or ("chosen" if candidate.precision == chosen else "agrees, slower"),

@@ -92,7 +92,7 @@ def rows(record: Record) -> list[dict[str, object]]:
         assert record.alone is not None
         return [_row(*record.alone)]
     verdict = record.verdict
-    speedup, same, difference = "-", f"{verdict.agreement.share:.0%}", f"{verdict.agreement.difference:.2g}"
+    speedup, same, difference = "-", verdict.agreement.percent, f"{verdict.agreement.difference:.2g}"
     noise = "-"
     if verdict.speedup is not None and verdict.noise is not None:
         speedup = f"{verdict.speedup.ratio:.2f} [{verdict.speedup.low:.2f}, {verdict.speedup.high:.2f}]"

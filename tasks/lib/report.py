@@ -33,13 +33,15 @@ def render(rows: Sequence[Mapping[str, object]], format: str = "text") -> str:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *cells])
         return text.getvalue().rstrip("\n")
-    from tabulate import tabulate
+    import tabulate
 
+    # Its default widens every column by two for headings; a line of results has to fit a terminal.
+    tabulate.MIN_PADDING = 0
     if format == "markdown":
         # A bar would begin a new cell, in the heading "max |dp|" too.
         columns = [column.replace("|", r"\|") for column in columns]
         cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
-    table: str = tabulate(
+    table: str = tabulate.tabulate(
         cells,
         headers=columns,
         tablefmt="pipe" if format == "markdown" else "plain",

@@ -29,15 +29,18 @@ def build(settings: Settings, recipe: str, target: Path) -> str:
     """
     if recipe not in RECIPES:
         raise ModelError(f"There is no seeded recipe {recipe!r}.", f"Use one of: {', '.join(RECIPES)}.")
-    arguments = [f"--output={target}", f"--photos={settings.paths.root / SAMPLES}", f"--seed={SEED}"]
+    photos_folder = settings.paths.root / SAMPLES
+    arguments = [f"--output={target}", f"--photos={photos_folder}", f"--seed={SEED}"]
     label = f"building {recipe} with seeded weights"
     photos = json.loads(environment.run(settings, "embedded_server.seeded", arguments, label, ModelError))
     classes = {photo["class"] for photo in photos}
     margin = min(photo["margin"] for photo in photos)
     if len(classes) < 5 or margin < MARGIN:
         raise ModelError(
-            f"The seeded weights give {len(classes)} classes with a margin of {margin:.2f}, too little to compare by.",
+            f"The seeded weights give {len(classes)} classes with a margin of {margin:.2f}: too little.",
             "This CPU computes differently from those tried; please report it with its model.",
         )
-    console.note(f"{len(photos)} sample photos, {len(classes)} classes, each ahead of its second by {margin:.2f} or more")
+    console.note(
+        f"{len(photos)} sample photos, {len(classes)} classes, each ahead of its second by {margin:.2f}"
+    )
     return f"{recipe}, seed {SEED}"

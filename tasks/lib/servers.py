@@ -19,7 +19,11 @@ def bring_up(
     # Two calls that want the same server get one: the second waits, and finds it.
     with locks.held(settings.paths, "serve", "it is starting a server"):
         for server in engine.servers():
-            same = (server.model, server.version, server.variant.name) == (model.name, model.version, variant.name)
+            same = (server.model, server.version, server.variant.name) == (
+                model.name,
+                model.version,
+                variant.name,
+            )
             if same and port in (None, server.rest_port):
                 console.note(f"{server} is up already")
                 return server, False

@@ -94,6 +94,8 @@ class Benchmark:
     baseline: str
     candidate: str
     rounds: int
+    max_seconds: float
+    """No round is begun after so long."""
     block_requests: int
     warmup_requests: int
     seed: int
@@ -159,6 +161,7 @@ def read(config: Table, root: Path) -> Settings:
             baseline=source.text("benchmark", "baseline"),
             candidate=source.text("benchmark", "candidate"),
             rounds=source.whole("benchmark", "rounds", minimum=2),
+            max_seconds=source.number("benchmark", "max_seconds"),
             block_requests=source.even("benchmark", "block_requests", minimum=2),
             warmup_requests=source.whole("benchmark", "warmup_requests"),
             seed=source.whole("benchmark", "seed"),

@@ -26,7 +26,9 @@ def run(settings: Settings, fast: bool, select: str) -> None:
         raise SuiteError("pytest is not installed.", "Install it: pip install -r tests/requirements.txt")
     folders = [str(UNIT)] if fast else [str(UNIT), str(INTEGRATION)]
     only = ["-k", select] if select else []
-    commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-m", "pytest", *folders, *only], {})]
+    commands: list[tuple[list[str], dict[str, str]]] = [
+        ([sys.executable, "-m", "pytest", *folders, *only], {})
+    ]
     if not fast:
         commands.append(_embedded(settings, only))
     failed = [status for argv, added in commands if (status := _call(settings, argv, added))]
@@ -45,7 +47,9 @@ def _embedded(settings: Settings, only: list[str]) -> tuple[list[str], dict[str,
     tools = settings.paths.state / "test-tools"
     wanted = ["--requirement", str(EMBEDDED / "requirements.txt")]
     if not (tools / "pytest").is_dir():
-        _call(settings, [*environment.pip(settings), "install", "--quiet", "--target", str(tools), *wanted], {})
+        _call(
+            settings, [*environment.pip(settings), "install", "--quiet", "--target", str(tools), *wanted], {}
+        )
     path = f"{environment.SOURCES}:{settings.paths.shown(tools)}"
     return [python, "-m", "pytest", str(EMBEDDED), *only], {"PYTHONPATH": path}
 
@@ -55,4 +59,6 @@ def _call(settings: Settings, argv: list[str], added: Mapping[str, str]) -> int:
     console.command(environment.shown(settings, argv), added)
     if settings.dry:
         return 0
-    return subprocess.run(argv, cwd=settings.paths.root, env={**environment.inherited(), **added}, check=False).returncode
+    return subprocess.run(
+        argv, cwd=settings.paths.root, env={**environment.inherited(), **added}, check=False
+    ).returncode

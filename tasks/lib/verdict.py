@@ -10,6 +10,7 @@ a machine that slowly gets faster or slower favours nobody.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Plan:
     """How much is measured."""
 
     rounds: int
+    max_seconds: float
+    """No round is begun after so long; two are always measured, since an interval needs them."""
     block_requests: int
     """Requests to each contestant in one half of a round; the control's are half of the baseline's."""
     warmup_requests: int
@@ -112,7 +115,7 @@ def run_rounds(
     plan: Plan,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, list[Block]]]:
-    """Warm up, then measure `plan.rounds` rounds over labelled connections.
+    """Warm up, then measure up to `plan.rounds` rounds over labelled connections.
 
     `requests` holds, by label, the prepared requests of one block. `progress` is told of each
     finished round. Raises ServerError if a whole block failed: then there is nothing to compare.
@@ -126,7 +129,8 @@ def run_rounds(
     order = list(connections)
     shuffle = random.Random(plan.seed)
     rounds: list[dict[str, list[Block]]] = []
-    for _ in range(plan.rounds):
+    deadline = time.monotonic() + plan.max_seconds
+    while len(rounds) < plan.rounds and (len(rounds) < 2 or time.monotonic() < deadline):
         shuffle.shuffle(order)
         blocks: dict[str, list[Block]] = {}
         for label, connection in [*order, *reversed(order)]:

@@ -19,8 +19,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tasks.lib.inputs import requests_for  # noqa: E402
 from tasks.lib.client import Client  # noqa: E402
+from tasks.lib.inputs import requests_for  # noqa: E402
 from tasks.lib.load import Connection  # noqa: E402
 from tasks.lib.stats import t_quantile  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
@@ -62,7 +62,11 @@ def main() -> None:
         suite = Suite(folder)
         suite.run("build.embedded")
         python = ROOT / ".state" / "embedded" / "bin" / "python"
-        subprocess.run([python, ROOT / "tests/embedded/saved_models.py", folder / "made"], check=True)
+        subprocess.run(
+            [python, ROOT / "tests/embedded/saved_models.py", folder / "made"],
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
         suite.run("download", "--model", "tf1", "--path", str(folder / "made" / "tf1"))
         url = suite.run("serve", "--model", "tf1").stdout.splitlines()[0]
         try:
@@ -85,7 +89,8 @@ def compare(url: str, folder: Path) -> None:
         differences.append(ours - (theirs + again) / 2)
         print(f"round {number + 1}: wrk {theirs:.3f} and {again:.3f} ms, this client {ours:.3f} ms")
     spread = np.std(differences, ddof=1) / np.sqrt(ROUNDS) * t_quantile(0.975, ROUNDS - 1)
-    print(f"{len(sample.body)} byte requests: this client adds {np.mean(differences):.3f} ± {spread:.3f} ms at p50 (95% CI)")
+    added = f"{np.mean(differences):.3f} ± {spread:.3f} ms at p50 (95% CI)"
+    print(f"{len(sample.body)} byte requests: this client adds {added}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ def main() -> None:
         pairs = [(seconds(empty), seconds(ROOT)) for _ in range(ROUNDS)]
     ratios = [full / bare for bare, full in pairs]
     bare, full = (float(np.median(column)) for column in zip(*pairs, strict=True))
-    print(f"empty {bare * 1000:.0f} ms, this project {full * 1000:.0f} ms, ratio {np.median(ratios):.2f} (median of {ROUNDS} pairs)")
+    ratio = np.median(ratios)
+    print(f"empty {bare * 1000:.0f} ms, this {full * 1000:.0f} ms: {ratio:.2f}x (median of {ROUNDS} pairs)")
 
 
 if __name__ == "__main__":

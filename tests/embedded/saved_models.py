@@ -201,7 +201,10 @@ class Plain(tf.Module):
         self.weights = tf.Variable(np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32))
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, 4], tf.float32, "x"), tf.TensorSpec([None, 3], tf.float32, "offset")]
+        input_signature=[
+            tf.TensorSpec([None, 4], tf.float32, "x"),
+            tf.TensorSpec([None, 3], tf.float32, "offset"),
+        ]
     )
     def serve(self, x: tf.Tensor, offset: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": tf.matmul(x, self.weights) + offset, "total": tf.reduce_sum(x, axis=1)}

@@ -68,7 +68,9 @@ def test_jpeg_decoding_stays_with_tensorflow_and_arithmetic_goes(made: Path) -> 
     assert "DecodeJpeg" in operations
     assert operations.isdisjoint({"Conv2D", "MatMul"})
     # The loop as the official archive has it, not as it would be written today.
-    assert any(tensor.startswith("map/TensorArrayStack/TensorArrayGatherV3") for tensor in program.crossing.values())
+    assert any(
+        tensor.startswith("map/TensorArrayStack/TensorArrayGatherV3") for tensor in program.crossing.values()
+    )
     assert "Convolution" in (folder / program.body).read_text()
 
 
@@ -86,7 +88,9 @@ def test_a_model_of_numbers_has_no_front(made: Path) -> None:
 def test_what_cannot_be_converted_says_why(models: Path, tmp_path: Path) -> None:
     with pytest.raises(convert.CannotConvert, match="looks words up in a table"):
         convert.convert(models / "photos" / "1538687457", tmp_path / "artefact", "")
-    code = convert.main([f"--model={models / 'photos' / '1538687457'}", f"--output={tmp_path / 'b'}", "--fingerprint="])
+    code = convert.main(
+        [f"--model={models / 'photos' / '1538687457'}", f"--output={tmp_path / 'b'}", "--fingerprint="]
+    )
     assert code == 1
 
 
@@ -111,7 +115,9 @@ def test_a_shape_that_the_signature_does_not_allow_is_refused(made: Path, shape:
 def test_inputs_that_do_not_fit_each_other_are_refused(made: Path) -> None:
     backend = OpenVinoBackend.load(made / "plain" / "3", made / "plain" / ".optimized" / "3", "f32")
     with pytest.raises(InvalidArgument):
-        backend.run("serving_default", {"x": np.zeros((2, 4), np.float32), "offset": np.zeros((3, 3), np.float32)})
+        backend.run(
+            "serving_default", {"x": np.zeros((2, 4), np.float32), "offset": np.zeros((3, 3), np.float32)}
+        )
     good = backend.run("serving_default", inputs_for("plain", 2))
     assert good["y"].shape == (2, 3)
     backend.close()

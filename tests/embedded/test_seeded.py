@@ -22,7 +22,9 @@ def test_it_has_the_official_signature(resnet: tuple[Path, list[dict[str, object
     backend = TensorFlowBackend.load(resnet[0])
     for name in ("serving_default", "predict"):
         signature = backend.signatures[name]
-        assert {n: (s.dtype.name, s.shape) for n, s in signature.inputs.items()} == {"image_bytes": ("string", (None,))}
+        assert {n: (s.dtype.name, s.shape) for n, s in signature.inputs.items()} == {
+            "image_bytes": ("string", (None,))
+        }
         assert {n: (s.dtype.name, s.shape) for n, s in signature.outputs.items()} == {
             "classes": ("int64", (None,)),
             "probabilities": ("float", (None, 1001)),
@@ -30,10 +32,14 @@ def test_it_has_the_official_signature(resnet: tuple[Path, list[dict[str, object
     backend.close()
 
 
-def test_what_is_saved_tells_the_photos_apart_as_reported(resnet: tuple[Path, list[dict[str, object]]]) -> None:
+def test_what_is_saved_tells_the_photos_apart_as_reported(
+    resnet: tuple[Path, list[dict[str, object]]],
+) -> None:
     folder, report = resnet
     backend = TensorFlowBackend.load(folder)
-    answer = backend.run("predict", {"image_bytes": np.array([p.read_bytes() for p in SAMPLES], dtype=object)})
+    answer = backend.run(
+        "predict", {"image_bytes": np.array([p.read_bytes() for p in SAMPLES], dtype=object)}
+    )
     ranked = np.sort(answer["probabilities"], axis=1)
     margins = ranked[:, -1] - ranked[:, -2]
     assert answer["classes"].tolist() == [one["class"] for one in report]

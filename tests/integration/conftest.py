@@ -21,7 +21,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-QUICK = {"INVOKE_BENCHMARK_ROUNDS": "3", "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12", "INVOKE_BENCHMARK_WARMUP_REQUESTS": "4"}
+QUICK = {
+    "INVOKE_BENCHMARK_ROUNDS": "3",
+    "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12",
+    "INVOKE_BENCHMARK_WARMUP_REQUESTS": "4",
+}
 """A benchmark that is long enough to be one; how fast anything is, no test asserts."""
 
 
@@ -34,7 +38,9 @@ class Suite:
 
     @property
     def environment(self) -> dict[str, str]:
-        paths = {f"INVOKE_PATHS_{name.upper()}": str(self.folder / name) for name in ("models", "state", "results")}
+        paths = {
+            f"INVOKE_PATHS_{name.upper()}": str(self.folder / name) for name in ("models", "state", "results")
+        }
         shared = {"INVOKE_PATHS_ENVIRONMENT": str(ROOT / ".state" / "embedded")}
         return {**os.environ, **QUICK, **paths, **shared, **self.added}
 
@@ -52,7 +58,9 @@ class Suite:
         """Type a command, wait for its end, and check its exit code."""
         process = self.start(*words)
         out, err = process.communicate(timeout=600)
-        assert process.returncode == code, f"invoke {' '.join(words)} ended with {process.returncode}\n{out}\n{err}"
+        assert process.returncode == code, (
+            f"invoke {' '.join(words)} ended with {process.returncode}\n{out}\n{err}"
+        )
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -119,7 +127,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def publisher(small_models: Path) -> Iterator[str]:
     """The address of an HTTP server that offers the archives of `small_models`."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(small_models))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Quiet, directory=str(small_models))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"

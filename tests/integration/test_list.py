@@ -14,7 +14,10 @@ HEAVY = ("docker", "numpy", "requests", "PIL", "tqdm", "tabulate", "psutil", "fi
 def test_the_list_names_every_task_with_what_it_does() -> None:
     command = [sys.executable, "-m", "invoke", "--list", "--list-format=json"]
     listed = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    tasks = [*listed["tasks"], *(task for collection in listed["collections"] for task in collection["tasks"])]
+    tasks = [
+        *listed["tasks"],
+        *(task for collection in listed["collections"] for task in collection["tasks"]),
+    ]
     assert len(tasks) >= 14
     for task in tasks:
         assert task["help"], f"{task['name']} has no description"
@@ -26,7 +29,9 @@ def test_the_list_imports_nothing_heavy() -> None:
         "import sys; sys.path.insert(0, '.'); import invoke; before = set(sys.modules); import tasks; "
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert set(done.stdout.split()).isdisjoint(HEAVY)
 
 

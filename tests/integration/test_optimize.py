@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from invoke import Config
 
-from tasks.lib import optimize
-from tasks.lib.settings import Settings
+from tasks.lib import optimize, store
+from tasks.lib.errors import OptimizeError
+from tasks.lib.settings import Settings, read
 from tasks.lib.store import Model
-from tests.integration.conftest import Suite
+from tests.integration.conftest import ROOT, Suite
 
 
 def artefact(suite: Suite) -> Path:
@@ -23,12 +28,12 @@ def artefact(suite: Suite) -> Path:
 def scale_a_weight(folder: Path) -> None:
     """Scale one weight tensor by 1.5 and make the manifest agree, as a faulty converter would."""
     constants = ElementTree.parse(folder / "body-0.xml").iter("layer")
-    largest = max((c for c in constants if c.get("type") == "Const"), key=lambda c: int(c.find("data").get("size")))  # type: ignore[union-attr, arg-type]
+    largest = max(
+        (c for c in constants if c.get("type") == "Const"), key=lambda c: int(c.find("data").get("size"))
+    )  # type: ignore[union-attr, arg-type]
     data = largest.find("data")
     assert data is not None
     offset, size = int(data.get("offset", "")), int(data.get("size", ""))
-    import numpy as np
-
     weights = np.memmap(folder / "body-0.bin", dtype=np.float32, mode="r+", offset=offset, shape=(size // 4,))
     weights *= 1.5
     weights.flush()
@@ -39,10 +44,8 @@ def scale_a_weight(folder: Path) -> None:
 
 
 @pytest.fixture
-def kept(resnet: Suite) -> Suite:
+def kept(resnet: Suite) -> Iterator[Suite]:
     """The suite with the ResNet; its artefact is put back afterwards."""
-    import shutil
-
     copy = resnet.folder / "artefact-copy"
     shutil.copytree(artefact(resnet), copy)
     yield resnet
@@ -74,9 +77,7 @@ def test_a_scaled_weight_is_caught_before_anything_is_timed(kept: Suite) -> None
     assert kept.servers() == []
 
 
-def test_a_conversion_that_goes_wrong_is_refused(
-    kept: Suite, monkeypatch: pytest.MonkeyPatch, settings_of: Settings, model_of: Model
-) -> None:
+def test_a_conversion_that_goes_wrong_is_refused(small: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between converting and choosing stands the agreement check: here the converter scales a weight."""
     real = optimize.convert
 
@@ -86,41 +87,35 @@ def test_a_conversion_that_goes_wrong_is_refused(
         return native
 
     monkeypatch.setattr(optimize, "convert", faulty)
-    before = (artefact(kept) / "artefact.json").read_text()
-    with pytest.raises(optimize.OptimizeError, match="can be trusted"):
-        optimize.build(settings_of, model_of, "auto")
-    assert (artefact(kept) / "artefact.json").read_text() == before
-    assert sorted(path.name for path in artefact(kept).parent.iterdir()) == ["1"]
-    assert kept.servers() == []
+    settings = settings_of(small, monkeypatch)
+    with pytest.raises(OptimizeError, match=r"can be trusted \(f32: "):
+        optimize.build(settings, store.find(settings.paths, "tf1"), "f32")
+    assert not (small.folder / "models" / "tf1" / ".optimized").exists()
+    assert small.servers() == []
 
 
-def test_an_artefact_of_another_model_is_built_again(kept: Suite) -> None:
-    manifest = json.loads((artefact(kept) / "artefact.json").read_text())
-    (artefact(kept) / "artefact.json").write_text(json.dumps({**manifest, "fingerprint": "of another"}))
-    done = kept.run("build.optimized", "--precision", "f32")
-    assert "converting resnet@1" in done.stderr
-    assert "optimized resnet@1: f32" in done.stdout
+def test_an_artefact_of_something_else_is_built_again(small: Suite) -> None:
+    small.run("build.optimized", "--precision", "f32")
+    manifest = small.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "fingerprint": "of another"}))
+    done = small.run("build.optimized", "--precision", "f32")
+    assert "converting tf1@1538687457" in done.stderr
+    assert "optimized tf1@1538687457: f32" in done.stdout
 
 
 @pytest.fixture
-def settings_of(kept: Suite, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings that `kept` runs with, for calling the library directly."""
-    from invoke import Config
+def small(suite: Suite, publisher: str) -> Suite:
+    """A suite with a small model that takes photos."""
+    suite.run("download", "--model", "tf1", "--url", f"{publisher}/tf1.tar.gz")
+    return suite.with_environment(INVOKE_MODEL="tf1")
 
-    from tasks.lib.settings import read
-    from tests.integration.conftest import ROOT
 
-    for name, value in kept.environment.items():
+def settings_of(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings that `suite` runs with, for calling the library directly."""
+    for name, value in suite.environment.items():
         if name.startswith("INVOKE_"):
             monkeypatch.setenv(name, value)
     config = Config(project_location=str(ROOT))
     config.load_project()
     config.load_shell_env()
     return read(config, ROOT)
-
-
-@pytest.fixture
-def model_of(settings_of: Settings) -> Model:
-    from tasks.lib import store
-
-    return store.find(settings_of.paths, "resnet")

@@ -96,7 +96,16 @@ def test_dry_prints_what_would_be_done_and_does_nothing(suite: Suite) -> None:
 
 
 def test_chained_as_in_the_documentation(resnet: Suite) -> None:
-    chain = ["download", "build.devel", "build.optimized", "serve", "--optimized", "benchmark", "--alone", "teardown"]
+    chain = [
+        "download",
+        "build.devel",
+        "build.optimized",
+        "serve",
+        "--optimized",
+        "benchmark",
+        "--alone",
+        "teardown",
+    ]
     done = resnet.run(*chain)
     assert "build.devel: nothing to do" in done.stderr
     assert "optimized resnet@1 on port" in done.stderr

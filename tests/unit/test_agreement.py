@@ -240,7 +240,7 @@ def test_probabilities_differ_by_their_largest_distance(pairs: list[tuple[float,
     [
         (12, 0.01, True, ""),
         (12, 0.05, True, ""),
-        (12, 0.0501, False, "the largest difference is 0.05, and 0.05 is allowed"),
+        (12, 0.0501, False, "the largest difference is 0.0501, and 0.05 is allowed"),
         (12, 0.3, False, "the largest difference is 0.3, and 0.05 is allowed"),
         (11, 0.0, False, "1 of 12 answers have another top-1"),
         (0, INF, False, "12 of 12 answers have another top-1"),
@@ -254,7 +254,11 @@ def test_it_holds_if_all_are_the_same_within_the_limit(
     assert found.holds is holds
     if problem:
         assert found.problem == problem
-    assert found.share == same / 12
+
+
+def test_only_all_of_them_are_100_percent() -> None:
+    assert Agreement(200, 199, 0.0, 0.05).percent == "99%"
+    assert Agreement(200, 200, 0.0, 0.05).percent == "100%"
 
 
 # Through REST

@@ -58,7 +58,7 @@ DONE = Record(
         Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32),
     ),
     hardware=Hardware("AMD EPYC", 2, ("AVX2", "FMA", "AVX-512", "VNNI", "BF16"), 8 << 30, "Linux 6.1 x86_64"),
-    plan=Plan(14, 24, 24, 1, 60.0),
+    plan=Plan(14, 75.0, 24, 24, 1, 60.0),
     verdict=COMPARED,
 )
 ALONE = replace(DONE, verdict=None, alone=(OPTIMIZED, FAST))
@@ -210,7 +210,8 @@ def test_keys_of_a_comparison() -> None:
     }
     assert set(content["machine"]) == {"cpu", "cores", "instruction_sets", "memory", "system", "python"}
     assert content["plan"] == {
-        "rounds": 14, "block_requests": 24, "warmup_requests": 24, "seed": 1, "timeout": 60.0,
+        "rounds": 14, "max_seconds": 75.0, "block_requests": 24, "warmup_requests": 24, "seed": 1,
+        "timeout": 60.0,
     }  # fmt: skip
     assert all(content["versions"].values())
     assert content["alone"] is None

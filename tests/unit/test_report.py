@@ -27,9 +27,9 @@ def cells(line: str) -> list[str]:
 
 def test_text_is_aligned_numbers_right_and_names_left() -> None:
     assert render(ROWS).splitlines() == [
-        "variant      p50 ms    max |dp|    n",
-        "stock          31.2           -    3",
-        "optimized       9.0       0.009    -",
+        "variant    p50 ms  max |dp|  n",
+        "stock        31.2         -  3",
+        "optimized     9.0     0.009  -",
     ]
 
 

@@ -197,6 +197,7 @@ NUMBERS = [
     "serve.stop_grace",
     "optimize.max_difference.f32",
     "optimize.max_difference.bf16",
+    "benchmark.max_seconds",
     "benchmark.timeout",
 ]
 TEXTS = [

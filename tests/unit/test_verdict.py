@@ -23,7 +23,7 @@ from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Contestant, Plan, Ve
 STOCK = Contestant("stock", "net@1", "http://127.0.0.1:1/v1/models/net", "TensorFlow", "f32")
 OPTIMIZED = Contestant("optimized", "net@1", "http://127.0.0.1:2/v1/models/net", "OpenVINO", "bf16")
 SAME = Agreement(inputs=12, same=12, difference=0.001, limit=0.05)
-PLAN = Plan(rounds=14, block_requests=24, warmup_requests=4, seed=1, timeout=10)
+PLAN = Plan(rounds=14, max_seconds=600, block_requests=24, warmup_requests=4, seed=1, timeout=10)
 
 
 # Simulated servers
@@ -128,6 +128,14 @@ def test_progress_is_told_of_each_round() -> None:
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, replace(PLAN, rounds=5), told.append)
     assert told == [1] * 5
+
+
+@pytest.mark.parametrize(("max_seconds", "measured"), [(0.0, 2), (600.0, 5)])
+def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: int) -> None:
+    """Two are measured in any case: without them there is no interval."""
+    connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
+    plan = replace(PLAN, rounds=5, max_seconds=max_seconds)
+    assert len(verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, plan)) == measured
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
@@ -356,7 +364,9 @@ def url(server: Any) -> str:
 def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], block_requests: int) -> None:
     """Otherwise the ratio would compare photos, not servers."""
     samples = [json.dumps({"instances": [n]}).encode() for n in range(5)]
-    plan = Plan(rounds=3, block_requests=block_requests, warmup_requests=0, seed=1, timeout=10)
+    plan = Plan(
+        rounds=3, max_seconds=600, block_requests=block_requests, warmup_requests=0, seed=1, timeout=10
+    )
     contestants = [replace(STOCK, url=url(recorders[0])), replace(OPTIMIZED, url=url(recorders[1]))]
     done = verdict.judge(contestants[0], contestants[1], SAME, samples, plan)
     assert sorted(recorders[0].bodies) == sorted(recorders[1].bodies)
@@ -379,12 +389,12 @@ def test_a_server_that_answers_no_warm_up_is_told() -> None:
 
 
 def test_a_server_that_stops_answering_is_told() -> None:
-    plan = Plan(rounds=3, block_requests=2, warmup_requests=2, seed=1, timeout=0.1)
+    plan = Plan(rounds=3, max_seconds=600, block_requests=2, warmup_requests=2, seed=1, timeout=0.1)
     with pytest.raises(ServerError, match="The stock answered no request of a whole block"):
         rounds_against([say()] * 6, keep_silent, plan)
 
 
 def test_single_failures_are_counted() -> None:
-    plan = Plan(rounds=2, block_requests=4, warmup_requests=0, seed=1, timeout=10)
+    plan = Plan(rounds=2, max_seconds=600, block_requests=4, warmup_requests=0, seed=1, timeout=10)
     rounds = rounds_against([say(), say(answer(b"{}", 503))], say(), plan)
     assert verdict.measure([block for one in rounds for block in one["stock"]]).errors == 1

@@ -72,7 +72,9 @@ def read(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise BadArtefact(f"there is no optimized artefact in {folder}") from None
     except ValueError as error:
-        raise BadArtefact(f"the optimized artefact in {folder} is damaged: {MANIFEST} is no JSON ({error})") from None
+        raise BadArtefact(
+            f"the optimized artefact in {folder} is damaged: {MANIFEST} is no JSON ({error})"
+        ) from None
     if content.pop("format", None) != FORMAT:
         raise BadArtefact(f"the optimized artefact in {folder} has another format")
     programs = {name: Program(**program) for name, program in content.pop("programs").items()}
@@ -80,7 +82,9 @@ def read(folder: Path) -> Manifest:
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file() or file_digest(path) != expected:
-            raise BadArtefact(f"the optimized artefact in {folder} is damaged: {name} is not what was written")
+            raise BadArtefact(
+                f"the optimized artefact in {folder} is damaged: {name} is not what was written"
+            )
     return manifest
 
 

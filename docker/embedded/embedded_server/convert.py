@@ -27,13 +27,13 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from embedded_server import artefact
 
 FRONT_PREFIXES = (
-    "AsString", "CropAndResize", "Decode", "Encode", "ExtractJpegShape", "Parse", "Ragged", "ReadFile", "Regex",
-    "StaticRegex", "String", "Substr", "TensorArray", "TensorList", "Unicode",
+    "AsString", "CropAndResize", "Decode", "Encode", "ExtractJpegShape", "Parse", "Ragged", "ReadFile",
+    "Regex", "StaticRegex", "String", "Substr", "TensorArray", "TensorList", "Unicode",
 )  # fmt: skip
 FRONT_OPS = frozenset({
-    "Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond", "Merge", "RefMerge",
-    "Switch", "RefSwitch", "While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase",
-    "EagerPyFunc", "PyFunc", "PyFuncStateless",
+    "Enter", "RefEnter", "Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond", "Merge",
+    "RefMerge", "Switch", "RefSwitch", "While", "StatelessWhile", "If", "StatelessIf", "Case",
+    "StatelessCase", "EagerPyFunc", "PyFunc", "PyFuncStateless",
 })  # fmt: skip
 """Operations that stay with TensorFlow, with everything that leads to them."""
 TABLES = ("HashTable", "LookupTable", "MutableHashTable", "MutableDenseHashTable")
@@ -101,7 +101,9 @@ def cut(frozen: Frozen) -> Halves:
     body = needed - front
     for output, tensor in frozen.outputs.items():
         if tensor.op.name in front:
-            raise CannotConvert(f"its output {output!r} comes from {nodes[tensor.op.name].op}, which OpenVINO has not")
+            raise CannotConvert(
+                f"its output {output!r} comes from {nodes[tensor.op.name].op}, which OpenVINO has not"
+            )
     if not any(nodes[name].op in WORTHWHILE for name in body):
         raise CannotConvert("no convolution or matrix product lies behind its strings, tables and loops")
 
@@ -125,7 +127,9 @@ def cut(frozen: Frozen) -> Halves:
         inputs={tensor.name: name for name, tensor in frozen.inputs.items() if tensor.op.name in body},
         outputs={name: tensor.name for name, tensor in frozen.outputs.items()},
         front=_subgraph(graph_def, _ancestors(nodes, [t.op.name for t in tensors])) if tensors else None,
-        front_inputs={name: t.name for name, t in frozen.inputs.items() if t.op.name in front} if tensors else {},
+        front_inputs={name: t.name for name, t in frozen.inputs.items() if t.op.name in front}
+        if tensors
+        else {},
         crossing={f"{placeholders[tensor.name]}:0": tensor.name for tensor in tensors},
     )
 
@@ -149,7 +153,9 @@ def _subgraph(graph_def: GraphDef, names: set[str]) -> GraphDef:
     return subgraph
 
 
-WORTHWHILE = frozenset({"Conv2D", "DepthwiseConv2dNative", "Conv3D", "MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum"})
+WORTHWHILE = frozenset(
+    {"Conv2D", "DepthwiseConv2dNative", "Conv3D", "MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum"}
+)
 """A body without any of these has no arithmetic that is worth handing over."""
 
 
@@ -223,7 +229,9 @@ def convert(model: Path, output: Path, fingerprint: str) -> artefact.Manifest:
             programs[name] = known[key]
         except CannotConvert as error:
             unconverted[name] = str(error)
-        except Exception as error:  # OpenVINO and TensorFlow raise whatever they like for what they do not know.
+        except (
+            Exception
+        ) as error:  # OpenVINO and TensorFlow raise whatever they like for what they do not know.
             unconverted[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if not programs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in unconverted.items())

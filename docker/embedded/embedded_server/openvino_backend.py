@@ -126,7 +126,8 @@ class _Program:
         try:
             request.infer(given, share_inputs=True)
             return {
-                name: np.array(request.get_tensor(tensor).data) for name, tensor in self._program.outputs.items()
+                name: np.array(request.get_tensor(tensor).data)
+                for name, tensor in self._program.outputs.items()
             }
         except RuntimeError as error:
             # The shapes fit the signature, so what is left are sizes that do not fit each other.

@@ -57,7 +57,9 @@ class ResNet50V2(tf.Module):
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         for stage, (filters, blocks, stride) in enumerate(STAGES, start=1):
             for block in range(1, blocks + 1):
-                x = self._block(f"stage{stage}/block{block}", x, filters, stride if block == 1 else 1, normalize)
+                x = self._block(
+                    f"stage{stage}/block{block}", x, filters, stride if block == 1 else 1, normalize
+                )
         return tf.reduce_mean(tf.nn.relu(normalize("final", x)), axis=[1, 2])
 
     def _block(self, name: str, x: tf.Tensor, filters: int, stride: int, normalize: Normalize) -> tf.Tensor:
@@ -128,7 +130,9 @@ class ResNet50V2(tf.Module):
 
     def probabilities(self, images: tf.Tensor) -> tf.Tensor:
         """[n, 224, 224, 3] mean-free RGB -> [n, 1001]."""
-        logits = tf.linalg.matmul(self.features(images, self.normalize), self.variables_by_name["head/weights"])
+        logits = tf.linalg.matmul(
+            self.features(images, self.normalize), self.variables_by_name["head/weights"]
+        )
         return tf.nn.softmax(logits + self.variables_by_name["head/bias"])
 
 
@@ -154,7 +158,9 @@ class Classifier(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.float32))
+        images = tf.map_fn(
+            decode, image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.float32)
+        )
         probabilities = self.network.probabilities(images)
         return {"classes": tf.argmax(probabilities, axis=1), "probabilities": probabilities}
 
@@ -171,13 +177,20 @@ def build(output: Path, photos: Sequence[Path], seed: int) -> list[dict[str, obj
     probabilities = network.probabilities(images).numpy()
     ranked = np.sort(probabilities, axis=1)
     report = [
-        {"photo": photo.name, "class": int(row.argmax()), "probability": float(top[-1]), "margin": float(top[-1] - top[-2])}
+        {
+            "photo": photo.name,
+            "class": int(row.argmax()),
+            "probability": float(top[-1]),
+            "margin": float(top[-1] - top[-2]),
+        }
         for photo, row, top in zip(photos, probabilities, ranked, strict=True)
     ]
     if len({one["class"] for one in report}) < len(photos):
         raise ValueError("the seeded weights do not tell the photos apart; choose another seed")
     signature = classifier.serve.get_concrete_function()
-    tf.saved_model.save(classifier, str(output), signatures={"serving_default": signature, "predict": signature})
+    tf.saved_model.save(
+        classifier, str(output), signatures={"serving_default": signature, "predict": signature}
+    )
     return report
 
 
