@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[2] / "docker" / "embedded"
-sys.path.insert(0, str(PACKAGE_FOLDER))
+sys.path[:0] = [str(PACKAGE_FOLDER), str(Path(__file__).parent)]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The task runner's environment has no TensorFlow, and its run of the suite does not look in here.
