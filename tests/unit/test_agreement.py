@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import answer as http_answer
-from scripted import say, serving
 
 from tasks.lib.agreement import Agreement, answer, compare, compare_answers, scores_output
 from tasks.lib.client import Client
 from tasks.lib.errors import RequestRefused, ServerError
 from tasks.lib.inputs import Sample
 from tasks.lib.signature import Signature, Tensor
+from tests.unit.scripted import answer as http_answer
+from tests.unit.scripted import say, serving
 
 CLASSES = Tensor("classes", "DT_INT64", (None,))
 PROBABILITIES = Tensor("probabilities", "DT_FLOAT", (None, 3))

@@ -6,10 +6,10 @@ import json
 import math
 
 import pytest
-from scripted import answer, chunked, free_port, keep_silent, say, say_and_close, serving
 
 from tasks.lib.client import Client
 from tasks.lib.errors import RequestRefused, ServerError, SuiteError
+from tests.unit.scripted import answer, chunked, free_port, keep_silent, say, say_and_close, serving
 
 STATUS = {"model_version_status": [{"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK"}}]}
 

@@ -6,7 +6,10 @@ import select
 import time
 
 import pytest
-from scripted import (
+
+from tasks.lib.errors import ServerError
+from tasks.lib.load import RECEIVE_SIZE, Block, Connection
+from tests.unit.scripted import (
     Scripted,
     answer,
     chunked,
@@ -18,9 +21,6 @@ from scripted import (
     serving,
     until,
 )
-
-from tasks.lib.errors import ServerError
-from tasks.lib.load import RECEIVE_SIZE, Block, Connection
 
 BODY = b'{"instances":[1]}'
 

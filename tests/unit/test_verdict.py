@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted import Act, answer, keep_silent, say, serving
 
 from tasks.lib import stats, verdict
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Connection
 from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Contestant, Plan, Verdict
+from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
 STOCK = Contestant("stock", "net@1", "http://127.0.0.1:1/v1/models/net", "TensorFlow", "f32")
 OPTIMIZED = Contestant("optimized", "net@1", "http://127.0.0.1:2/v1/models/net", "OpenVINO", "bf16")
