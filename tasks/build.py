@@ -10,7 +10,6 @@ from tasks.edge import inside, settings, task
 
 if TYPE_CHECKING:
     from tasks.lib.optimize import Outcome
-    from tasks.lib.settings import Settings
     from tasks.lib.store import Model
 
 MODEL_HELP = "NAME or NAME@VERSION; default: the setting `model`"
@@ -26,20 +25,24 @@ def optimized(c: Context, precision: str = "", model: str = "") -> None:
     limit in invoke.yaml. The table shows what it was decided from. An artefact that is there for the
     same inputs is not built again.
     """
-    from tasks.lib import obtain, optimize
+    from tasks.lib import artefact, console, obtain, optimize
 
     its = settings(c)
     wanted = optimize.check_precision(precision or its.optimize.precision)
     found = obtain.ensure(its, model or its.model)
-    if its.dry or found is None:
-        _say_what_would_be_done(its, found)
-        return
-    there = optimize.chosen_precision(its, found)
-    if there is not None and wanted in ("auto", there):
-        optimize.check_undamaged(its, found)
-        _say_it_is_there(its, found, there)
-        return
-    _print_outcome(optimize.build(its, found, wanted), found)
+    there = artefact.read(its, found) if found is not None else None
+    if found is None or there is None or not there.answers(wanted):
+        if its.dry or found is None:
+            _say_what_would_be_done(found)
+            return
+        outcome = optimize.build(its, found, wanted)
+        if outcome is not None:
+            _print_outcome(outcome, found)
+            return
+        there = artefact.read(its, found)  # another call was quicker
+    assert there is not None
+    folder = its.paths.shown(there.folder)
+    console.result(f"optimized {found}: {there.precision}, in {folder} (already built for this machine)")
 
 
 @task()
@@ -78,20 +81,13 @@ def build(c: Context, model: str = "") -> None:
     inside(optimized)(c, model=model)
 
 
-def _say_what_would_be_done(its: Settings, model: Model | None) -> None:
+def _say_what_would_be_done(model: Model | None) -> None:
     from tasks.lib import console
 
     console.note(
         f"would convert {model or 'the model'} with OpenVINO, compare every precision with stock over the "
         "sample photos, and store the fastest that agrees beside the model"
     )
-
-
-def _say_it_is_there(its: Settings, model: Model, precision: str) -> None:
-    from tasks.lib import console, optimize
-
-    folder = its.paths.shown(optimize.artefact_folder(model))
-    console.result(f"optimized {model}: {precision}, in {folder} (already built for this machine)")
 
 
 def _print_outcome(outcome: Outcome, model: Model) -> None:

@@ -75,7 +75,10 @@ def task(
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM would end Python without running `finally`; here it does what Ctrl-C does."""
+    """SIGTERM, and SIGHUP of a terminal that closes, would end Python without running `finally`.
+
+    Here they do what Ctrl-C does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -83,8 +86,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

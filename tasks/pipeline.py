@@ -18,7 +18,8 @@ from tasks.edge import inside, settings, task
 def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text") -> None:
     """Do everything: download, build, serve stock and optimized, benchmark, teardown.
 
-    Whatever happens, an error or Ctrl-C included, nothing is left running. The first run installs
+    Whatever happens, an error or Ctrl-C included, nothing is left running: servers that were up before
+    are stopped too. The first run installs
     the embedded environment and takes some minutes; later ones take about two.
     """
     import sys

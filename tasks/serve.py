@@ -77,7 +77,7 @@ def status(c: Context, variant: str = "", model: str = "", format: str = "text")
     check_format(format)
     rows = [_row(server) for _, server in _matching(its, variant, model)]
     if not rows:
-        console.note(_NOTHING)
+        console.note(_nothing(variant, model))
         if format == "text":
             return
     console.result(render(rows, format))
@@ -102,7 +102,7 @@ def logs(c: Context, variant: str = "", model: str = "", lines: str = LOG_LINES)
     wanted = None if lines == "all" else whole_number(lines, "--lines", 1)
     found = _matching(its, variant, model)
     if not found:
-        console.note(_NOTHING)
+        console.note(_nothing(variant, model))
     for engine, server in found:
         console.note(f"{server}:")
         console.result(engine.logs(server, wanted))
@@ -124,7 +124,7 @@ def stop(c: Context, variant: str = "", model: str = "") -> None:
     its = settings(c)
     found = _matching(its, variant, model)
     if not found:
-        console.result(_NOTHING)
+        console.result(_nothing(variant, model))
     for engine, server in found:
         if its.dry:
             console.note(f"would stop {server}")
@@ -133,7 +133,10 @@ def stop(c: Context, variant: str = "", model: str = "") -> None:
             console.result(f"stopped {server}")
 
 
-_NOTHING = "nothing is running"
+def _nothing(variant: str, model: str) -> str:
+    """What is said where no server fits the flags."""
+    wanted = " ".join(word for word in (variant, model) if word)
+    return f"no server of {wanted} is running" if wanted else "nothing is running"
 
 
 def _variant_name(optimized: bool, variant: str) -> str:
@@ -149,14 +152,14 @@ def _variant_name(optimized: bool, variant: str) -> str:
 def _say_what_would_be_done(
     its: Settings, engine: Engine, model: Model | None, reference: str, variant: Variant, port: int | None
 ) -> None:
-    from tasks.lib import console, environment, optimize
+    from tasks.lib import artefact, console, environment
 
     if not environment.is_built(its):
         environment.ensure(its)
     if model is None:
         console.note(f"would serve {variant.name} {reference}")
         return
-    if variant.is_optimized and optimize.chosen_precision(its, model) is None:
+    if variant.is_optimized and artefact.read(its, model) is None:
         console.note(f"would build the optimized {model} for this machine")
     engine.start(model, variant, port)
 

@@ -102,13 +102,10 @@ def _carry_out(its: Settings, removal: Removal) -> None:
     console.result(f"removed {description}")
 
 
-PARTIAL = ".partial-"
-"""How tasks.lib.obtain calls what is not a whole model yet, or no longer: it sweeps that up."""
-
-
 def _models(its: Settings) -> Removal:
     from tasks.lib import locks, store
-    from tasks.lib.optimize import FOLDER
+    from tasks.lib.artefact import FOLDER
+    from tasks.lib.placing import PARTIAL
 
     names = [
         path.name for path in _children(its.paths.models) if store.is_name(path.name) and _is_folder(path)

@@ -9,7 +9,7 @@ from tasks.edge import task
 
 @task(
     help={
-        "fast": "only the unit tests: no server, no engine, seconds",
+        "fast": "only the unit tests: no TensorFlow, no engine, about a minute",
         "select": "only tests whose names match this pytest expression",
     }
 )

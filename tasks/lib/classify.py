@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.lib import agreement, catalog, inputs, store
+from tasks.lib import agreement, catalog, inputs, store, variants
 from tasks.lib.client import Client
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines
@@ -17,13 +17,18 @@ ASK_WITH_CURL = "Ask it with curl; `invoke serve` prints a line to begin with."
 
 
 def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Server:
-    """The running server of this model (and variant) that was started last. Raises ServerError."""
+    """The running server of this model (and variant) that was started last.
+
+    Raises ServerError if there is none, SettingError for a variant that cannot be.
+    """
     wanted = store.parse(reference)
     for server in reversed([server for engine in all_engines(settings) for server in engine.servers()]):
         if server.model != wanted.name or wanted.version not in (None, server.version):
             continue
         if variant in (None, server.variant.name):
             return server
+    if variant is not None:
+        variants.find(settings, variant)
     what = f"{variant} {reference}" if variant else reference
     flag = "--optimized" if variant in (None, "optimized") else f"--variant {variant}"
     model = "" if reference == settings.model else f" --model {reference}"

@@ -49,7 +49,7 @@ def progress(label: str, total: float | None, unit: str = "B", initial: float = 
         try:
             yield lines
         finally:
-            lines.report()
+            lines.end()
         return
     with tqdm(
         desc=label,
@@ -79,13 +79,18 @@ class _Lines:
         if time.monotonic() - self._reported >= REPORT_EVERY:
             self.report()
 
+    def end(self) -> None:
+        if self._told != self._done:
+            self.report()
+
     def report(self) -> None:
+        self._told = self._done
         self._reported = time.monotonic()
         elapsed = self._reported - self._start
         total = "?" if self._total is None else self._amount(self._total)
-        rate = (
-            f", {self._amount((self._done - self._initial) / elapsed)}{self._unit}/s" if elapsed >= 1 else ""
-        )
+        rate = ""
+        if self._unit == "B" and elapsed >= 1:
+            rate = f", {self._amount((self._done - self._initial) / elapsed)}B/s"
         note(f"{self._label}: {self._amount(self._done)}/{total} {self._unit} [{elapsed:.0f} s{rate}]")
 
     def _amount(self, n: float) -> str:

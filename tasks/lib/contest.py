@@ -27,14 +27,7 @@ def run(
     for name in names:
         variants.find(settings, name)  # a misspelt one is told before anything is downloaded or started
     chosen = choose(settings, engine)
-    plan = Plan(
-        rounds=settings.benchmark.rounds,
-        max_seconds=settings.benchmark.max_seconds,
-        block_requests=settings.benchmark.block_requests,
-        warmup_requests=settings.benchmark.warmup_requests,
-        seed=settings.benchmark.seed,
-        timeout=settings.benchmark.timeout,
-    )
+    plan = verdict.plan_of(settings.benchmark)
     model = obtain.ensure(settings, reference)
     if settings.dry or model is None:
         console.note(

@@ -4,12 +4,12 @@
     ├── SettingError           a setting or flag has a value that cannot be used
     ├── ModelError             unknown model, no SavedModel, wrong version
     ├── DownloadError          an archive that cannot be fetched, trusted or unpacked
-    │   └── Unreachable        ... because nothing answers at its address
+    │   └── Unreachable        ... because its address does not give it
     ├── EnvironmentBuildError  the embedded environment cannot be made
     ├── ServerError            a server does not start, dies, or does not answer
     │   └── RequestRefused     it answers with an error (carries the HTTP status)
     ├── OptimizeError          no optimized artefact can be made or trusted
-    ├── GateFailed             exit 2: a gate that was asked for is not passed
+    ├── GateFailed             exit 2: a gate is not passed
     └── NotComparable          exit 3: two servers answer differently
 
 Every one is raised with two sentences: what is wrong, and what to do. Anything else that escapes is
@@ -46,7 +46,7 @@ class DownloadError(SuiteError):
 
 
 class Unreachable(DownloadError):
-    """Nothing answers at the archive's address: no route, no name, no server."""
+    """The archive's address does not give it: no route, no name, no server, or a refusal."""
 
 
 class EnvironmentBuildError(SuiteError):
@@ -71,7 +71,7 @@ class OptimizeError(SuiteError):
 
 
 class GateFailed(SuiteError):
-    """A gate that was asked for (such as --min-ratio) is not passed."""
+    """A gate is not passed: tests failed."""
 
     exit_code = 2
 

@@ -64,7 +64,8 @@ def ensure(
 
     found = there()
     if found is not None:
-        placing.sweep(settings.paths, wanted.name)
+        if not settings.dry:
+            placing.sweep(settings.paths, wanted.name)
         return found
     if catalog.find(settings.paths, wanted.name) is None and store.versions(settings.paths, wanted.name):
         return store.find(settings.paths, reference)  # raises, naming the versions that there are
@@ -145,7 +146,8 @@ def from_url(
 
     found = there()
     if found is not None:
-        placing.sweep(settings.paths, wanted.name)
+        if not settings.dry:
+            placing.sweep(settings.paths, wanted.name)
         return found
     if settings.dry:
         console.note(f"would download {public(url)} into {_shown(settings.paths, wanted.name)}")

@@ -7,8 +7,6 @@ place as the last step, so whatever stands there has passed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,26 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.lib import console, environment, inputs, locks, verdict
+from tasks.lib import artefact, console, disk, environment, inputs, locks, verdict
 from tasks.lib.agreement import Agreement, compare
+from tasks.lib.artefact import Artefact
 from tasks.lib.client import Client
 from tasks.lib.engines.base import Server
 from tasks.lib.errors import OptimizeError, SettingError
-from tasks.lib.hardware import detect
 from tasks.lib.load import Connection
+from tasks.lib.placing import PARTIAL
 from tasks.lib.settings import PRECISIONS, Settings
 from tasks.lib.signature import default_signature
-from tasks.lib.store import Model, content_digest
+from tasks.lib.store import Model
 from tasks.lib.variants import Variant
 
 if TYPE_CHECKING:
     from tasks.lib.engines.local import LocalEngine
 
-FOLDER = ".optimized"
-"""Beside the versions. Not a number, so TensorFlow Serving passes it by."""
-MANIFEST = "artefact.json"
-CONVERTER = ("artefact.py", "convert.py")
-"""The sources that decide what an artefact holds."""
 NOT_NATIVE = "this CPU does not compute it natively"
 MEASURED_ROUNDS = 4
 """Rounds over all photos: enough to rank precisions, which differ by tens of percents."""
@@ -62,105 +56,81 @@ class Candidate:
 class Outcome:
     """What build.optimized decided, and from what."""
 
-    folder: Path
     precision: str
     stock_p50: float
     """Seconds."""
     candidates: tuple[Candidate, ...]
 
 
-def artefact_folder(model: Model) -> Path:
-    """Where the artefact of this model version stands."""
-    return model.base / FOLDER / str(model.version)
-
-
-def chosen_precision(settings: Settings, model: Model) -> str | None:
-    """The precision of the artefact that is there and fresh; None if one has to be built."""
-    try:
-        manifest = json.loads((artefact_folder(model) / MANIFEST).read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    if not isinstance(manifest, dict) or manifest.get("fingerprint") != fingerprint(settings, model):
-        return None
-    precision = manifest.get("precision")
-    return precision if precision in PRECISIONS else None
-
-
-def check_undamaged(settings: Settings, model: Model) -> None:
-    """Raises OptimizeError if a file of the artefact is not what was written."""
-    folder = artefact_folder(model)
-    for name, expected in json.loads((folder / MANIFEST).read_text())["files"].items():
-        path = folder / name
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-            raise OptimizeError(
-                f"The optimized artefact of {model} is damaged: {settings.paths.shown(path)} has changed.",
-                f"Remove {settings.paths.shown(folder)} and build it again with `invoke build.optimized`.",
-            )
-
-
-def fingerprint(settings: Settings, model: Model) -> str:
-    """Of everything that decides what the artefact is: model, converter, limits, and this CPU."""
-    digest = hashlib.sha256(content_digest(model.folder).encode())
-    root = settings.paths.root
-    for path in (
-        root / environment.LOCK,
-        *(root / environment.SOURCES / "embedded_server" / n for n in CONVERTER),
-    ):
-        digest.update(path.read_bytes())
-    # Another CPU may compute other precisions natively, and rank them differently.
-    machine = detect()
-    digest.update(repr((machine.cpu, machine.instruction_sets)).encode())
-    digest.update(repr(sorted(settings.optimize.max_difference.items())).encode())
-    return digest.hexdigest()
-
-
-def ensure(settings: Settings, model: Model) -> str:
-    """The artefact's precision; builds the artefact if it is missing or stale."""
-    precision = chosen_precision(settings, model)
-    if precision is not None:
-        check_undamaged(settings, model)
-        return precision
+def ensure(settings: Settings, model: Model) -> Artefact:
+    """The artefact of this model version; it is built if it is missing or stale."""
+    there = artefact.read(settings, model)
+    if there is not None and settings.optimize.precision in (artefact.AUTO, *there.accepted):
+        return there
     console.note(f"{model} has no optimized artefact for this machine yet: building it takes about a minute.")
-    return build(settings, model, settings.optimize.precision).precision
+    build(settings, model, settings.optimize.precision)
+    built = artefact.read(settings, model)
+    assert built is not None
+    return built
 
 
 def resolve(settings: Settings, model: Model, variant: Variant) -> Variant:
-    """`variant` ready to be served: its artefact is there, and its precision is no longer "auto"."""
+    """`variant` ready to be served: its artefact is there, and its precision is no longer "auto".
+
+    Raises OptimizeError if the variant names a precision that does not answer like stock.
+    """
     if not variant.is_optimized:
         return variant
-    precision = ensure(settings, model)
-    return variant if variant.precision != "auto" else replace(variant, precision=precision)
+    there = ensure(settings, model)
+    if variant.precision == artefact.AUTO:
+        return replace(variant, precision=there.precision)
+    if variant.precision not in there.accepted:
+        raise OptimizeError(
+            f"The variant {variant.name!r} wants {variant.precision}, which {model} was not found to answer "
+            f"like stock in (it was in: {', '.join(there.accepted)}).",
+            "Build it anew with `invoke build.optimized`, whose table says why a precision is refused.",
+        )
+    return variant
 
 
-def build(settings: Settings, model: Model, precision: str) -> Outcome:
-    """Make the artefact anew, choosing among the precisions (or trying the one that is named).
+def build(settings: Settings, model: Model, asked: str) -> Outcome | None:
+    """Make the artefact anew, choosing among the precisions (or trying the one that is asked for).
 
-    Raises OptimizeError if the model cannot be converted or no precision agrees with stock; an older
-    artefact then stays as it was.
+    Returns None if another call has meanwhile made what is asked for. Raises OptimizeError if the model
+    cannot be converted or no precision agrees with stock; an older artefact then stays as it was.
     """
     environment.ensure(settings)
     waiting_for = f"it is optimizing {model.name}"
-    with locks.held(settings.paths, f"optimize-{model.name}", waiting_for), _workplace(model) as workplace:
-        converted = workplace / str(model.version)
-        native = convert(settings, model, converted)
-        wanted = PRECISIONS if precision == "auto" else (precision,)
-        missing = tuple(
-            Candidate(p, refused="this CPU does not compute it natively") for p in wanted if p not in native
+    with locks.held(settings.paths, f"optimize-{model.name}", waiting_for):
+        there = artefact.read(settings, model)
+        if there is not None and there.answers(asked):
+            return None
+        try:
+            with _workplace(model) as workplace:
+                return _build(settings, model, asked, workplace)
+        except OSError as error:
+            raise disk.unwritable(settings.paths.shown(model.base), error) from error
+
+
+def _build(settings: Settings, model: Model, asked: str, workplace: Path) -> Outcome:
+    converted = workplace / str(model.version)
+    native = convert(settings, model, converted)
+    wanted = PRECISIONS if asked == artefact.AUTO else (asked,)
+    missing = tuple(Candidate(p, refused=NOT_NATIVE) for p in wanted if p not in native)
+    tried = [p for p in wanted if p in native]
+    stock_p50, candidates = check(settings, model, workplace, tried) if tried else (0.0, ())
+    agreeing = [c for c in candidates if c.refused is None]
+    candidates = (*candidates, *missing)
+    if not agreeing:
+        reasons = "; ".join(f"{c.precision}: {c.refused}" for c in candidates)
+        raise OptimizeError(
+            f"No precision of the optimized {model} can be trusted ({reasons}).",
+            "Serve it with `invoke serve`, or raise optimize.max_difference in invoke.yaml.",
         )
-        tried = [p for p in wanted if p in native]
-        stock_p50, candidates = check(settings, model, workplace, tried) if tried else (0.0, ())
-        agreeing = [c for c in candidates if c.refused is None]
-        candidates = (*candidates, *missing)
-        if not agreeing:
-            reasons = "; ".join(f"{c.precision}: {c.refused}" for c in candidates)
-            raise OptimizeError(
-                f"No precision of the optimized {model} can be trusted ({reasons}).",
-                "Serve it with `invoke serve`, or raise optimize.max_difference in invoke.yaml.",
-            )
-        best = min(agreeing, key=lambda c: c.p50 or 0.0)
-        _record_choice(converted, best.precision)
-        _put_in_place(converted, artefact_folder(model))
-    return Outcome(artefact_folder(model), best.precision, stock_p50, candidates)
+    best = min(agreeing, key=lambda c: c.p50 or 0.0)
+    artefact.write_decision(converted, best.precision, asked, tuple(c.precision for c in agreeing))
+    _put_in_place(converted, artefact.folder_of(model))
+    return Outcome(best.precision, stock_p50, candidates)
 
 
 def convert(settings: Settings, model: Model, target: Path) -> list[str]:
@@ -171,7 +141,7 @@ def convert(settings: Settings, model: Model, target: Path) -> list[str]:
     arguments = [
         f"--model={model.folder}",
         f"--output={target}",
-        f"--fingerprint={fingerprint(settings, model)}",
+        f"--fingerprint={artefact.fingerprint(settings, model)}",
     ]
     label = f"converting {model} for OpenVINO"
     return environment.run(settings, "embedded_server.convert", arguments, label, OptimizeError).split()
@@ -231,13 +201,12 @@ def _up(stack: ExitStack, engine: LocalEngine, model: Model, variant: Variant, s
 
 def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Settings) -> dict[str, float]:
     """The p50 of each server in seconds, measured in alternation."""
-    plan = verdict.Plan(
+    plan = replace(
+        verdict.plan_of(settings.benchmark),
         rounds=MEASURED_ROUNDS,
         max_seconds=MEASURED_SECONDS,
         block_requests=len(bodies),
         warmup_requests=len(bodies),
-        seed=settings.benchmark.seed,
-        timeout=settings.benchmark.timeout,
     )
     with ExitStack() as stack:
         connections = [
@@ -249,14 +218,6 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
             rounds = verdict.run_rounds(connections, requests, plan, bar.update)
     measured = {name: verdict.measure([b for one in rounds for b in one[name]]).p50 for name in servers}
     return {name: p50 for name, p50 in measured.items() if p50 is not None}
-
-
-def _record_choice(folder: Path, precision: str) -> None:
-    """Write the chosen precision into the manifest."""
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text())
-    manifest["precision"] = precision
-    path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _put_in_place(made: Path, target: Path) -> None:
@@ -272,11 +233,11 @@ def _workplace(model: Model) -> Iterator[Path]:
 
     What a killed call left there is removed as well: the lock is held.
     """
-    base = model.base / FOLDER
+    base = model.base / artefact.FOLDER
     base.mkdir(exist_ok=True)
-    for leftover in base.glob(".partial-*"):
+    for leftover in base.glob(f"{PARTIAL}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    workplace = Path(tempfile.mkdtemp(prefix=".partial-", dir=base))
+    workplace = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=base))
     workplace.chmod(0o755)
     try:
         yield workplace

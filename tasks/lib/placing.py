@@ -17,7 +17,7 @@ from tasks.lib.errors import ModelError
 from tasks.lib.settings import Paths
 from tasks.lib.store import Model, Origin
 
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def workspace(paths: Paths, name: str) -> Iterator[Path]:
     try:
         try:
             made = disk.make_folder(paths.models / name)
-            partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=paths.models / name))
+            partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=paths.models / name))
         except OSError as error:
             raise disk.unwritable(paths.shown(paths.models), error) from error
         yield partial
@@ -110,7 +110,7 @@ def _lock(name: str) -> str:
 
 def _leftovers(paths: Paths, name: str) -> list[Path]:
     base = paths.models / name
-    return list(base.glob(f"{_PARTIAL}*")) if base.is_dir() else []
+    return list(base.glob(f"{PARTIAL}*")) if base.is_dir() else []
 
 
 def _remove_leftovers(paths: Paths, name: str) -> None:

@@ -256,7 +256,7 @@ def end_orphans(state: Path) -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done, then let them have their effect.
+    """Hold Ctrl-C, SIGTERM and SIGHUP back until the block is done, then let them have their effect.
 
     For the moments in which a process exists that nothing has on record yet, and for cleaning up.
     """
@@ -264,7 +264,7 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     arrived: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in before:
         signal.signal(number, lambda number, _: arrived.append(number))
     try:

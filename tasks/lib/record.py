@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -60,6 +61,10 @@ class Record:
         if not missing:
             return None
         needs = " and ".join(f"p{q} needs {n} requests" for q, n in missing.items())
+        rounds = len(self.verdict.round_ratios) if self.verdict is not None else self.plan.rounds
+        if rounds < self.plan.rounds:
+            cut = f"which ended after {rounds} of {self.plan.rounds} rounds, at {self.plan.max_seconds:g} s"
+            return f"{needs}; this run, {cut}, has {requests}: raise INVOKE_BENCHMARK_MAX_SECONDS."
         return f"{needs}, this run has {requests}: raise benchmark.rounds (INVOKE_BENCHMARK_ROUNDS)."
 
     @property
@@ -140,11 +145,20 @@ def content(record: Record) -> dict[str, Any]:
             "warning": record.model.origin.warning,
         },
         "machine": asdict(record.hardware) | {"python": platform.python_version()},
-        "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")},
+        "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")}
+        | embedded_versions(),
         "plan": asdict(record.plan),
         "alone": _side(*record.alone) if record.alone else None,
         "verdict": None if verdict is None else _verdict(verdict),
     }
+
+
+def embedded_versions() -> dict[str, str]:
+    """The versions that docker/embedded/requirements.lock pins of what executes models."""
+    from tasks.lib import environment
+
+    text = (Path(__file__).resolve().parents[2] / environment.LOCK).read_text()
+    return dict(re.findall(r"^(tensorflow|tensorflow-cpu|openvino)==([^\s;]+)", text, re.MULTILINE))
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -245,7 +245,7 @@ class RemoteFile(io.RawIOBase):
         text = f"HTTP {status} {response.reason or ''}".rstrip()
         if status in _TRANSIENT:
             return _Broken(f"it answers {text}", answered=True, asked=_retry_after(response))
-        return DownloadError(
+        return Unreachable(
             f"{self.url} answers {text}.",
             "Check the address; another one can be given with --url, or a folder with --path.",
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.lib.errors import ServerError
+from tasks.lib.errors import ModelError, ServerError
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT_METHOD = "tensorflow/serving/predict"
@@ -50,8 +50,8 @@ class Signature:
 def default_signature(metadata: Mapping[str, Any]) -> Signature:
     """The signature that predict uses when none is named.
 
-    `serving_default`, or the only predict signature there is. Raises ServerError if neither exists, or
-    if `metadata` is not what TensorFlow Serving answers.
+    `serving_default`, or the only predict signature there is. Raises ModelError if neither exists, and
+    ServerError if `metadata` is not what TensorFlow Serving answers.
     """
     try:
         definitions = dict(metadata["metadata"]["signature_def"]["signature_def"])
@@ -66,7 +66,7 @@ def default_signature(metadata: Mapping[str, Any]) -> Signature:
         name = callable_names[0]
     else:
         names = ", ".join(sorted(definitions)) or "none"
-        raise ServerError(
+        raise ModelError(
             f"The model has no {DEFAULT_SIGNATURE} signature, only: {names}.",
             f"Export it with a signature called {DEFAULT_SIGNATURE}.",
         )

@@ -45,11 +45,24 @@ def _embedded(settings: Settings, only: list[str]) -> tuple[list[str], dict[str,
     """
     python = str(environment.ensure(settings))
     tools = settings.paths.state / "test-tools"
-    wanted = ["--requirement", str(EMBEDDED / "requirements.txt")]
-    if not (tools / "pytest").is_dir():
-        _call(
-            settings, [*environment.pip(settings), "install", "--quiet", "--target", str(tools), *wanted], {}
-        )
+    requirements = settings.paths.root / EMBEDDED / "requirements.txt"
+    stamp = tools / "installed"
+    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
+        wanted = [
+            "install",
+            "--quiet",
+            "--upgrade",
+            "--target",
+            str(tools),
+            "--requirement",
+            str(requirements),
+        ]
+        if _call(settings, [*environment.pip(settings), *wanted], {}):
+            raise SuiteError(
+                "The tools of the embedded server's tests cannot be installed.", "pip says why above."
+            )
+        if not settings.dry:
+            stamp.write_text(requirements.read_text())
     path = f"{environment.SOURCES}:{settings.paths.shown(tools)}"
     return [python, "-m", "pytest", str(EMBEDDED), *only], {"PYTHONPATH": path}
 

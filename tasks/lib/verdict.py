@@ -13,10 +13,10 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import stats
+from tasks.lib import settings, stats
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Connection
@@ -53,6 +53,11 @@ class Plan:
     seed: int
     timeout: float
     """Seconds before a request counts as failed."""
+
+
+def plan_of(benchmark: settings.Benchmark) -> Plan:
+    """What the settings ask for."""
+    return Plan(**{field.name: getattr(benchmark, field.name) for field in fields(Plan)})
 
 
 @dataclass(frozen=True)

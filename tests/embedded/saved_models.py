@@ -215,14 +215,26 @@ def write_plain(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.serve)
 
 
+def write_two_signatures(folder: Path) -> None:
+    """Two signatures, and none of them the default."""
+    module = tf.Module()
+    numbers = tf.TensorSpec([None], tf.float32)
+    signatures = {
+        "double": _function(lambda x: {"y": x * 2.0}, x=numbers),
+        "half": _function(lambda x: {"y": x / 2.0}, x=numbers),
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
 def main(folder: Path) -> None:
-    """Make one model for each way in: JPEGs, pixels, numbers."""
+    """Make one model for each way in (JPEGs, pixels, numbers), and one without a default signature."""
     # As in 2018; the control flow of today would be another graph.
     tf.compat.v1.disable_control_flow_v2()
     write_classifier(folder / "tf1" / "1538687457")
     tf.compat.v1.enable_control_flow_v2()
     write_pixels(folder / "keras" / "1")
     write_plain(folder / "plain" / "3")
+    write_two_signatures(folder / "two" / "1")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
 import tarfile
@@ -92,10 +95,21 @@ def embedded_python() -> Path:
 
 def _suite(folder: Path) -> Iterator[Suite]:
     folder.mkdir()
+    _without_the_official_archive(folder / "models")
     suite = Suite(folder)
     yield suite
     suite.run("teardown")
     assert suite.servers() == []
+
+
+def _without_the_official_archive(models: Path) -> None:
+    """A catalogue whose archive cannot be reached, also where the tests run with a network."""
+    shutil.copytree(ROOT / "models" / "labels", models / "labels")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    catalogue = (ROOT / "models" / "catalog.toml").read_text()
+    (models / "catalog.toml").write_text(re.sub(r"https://[^/]+/", address, catalogue))
 
 
 @pytest.fixture

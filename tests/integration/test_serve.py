@@ -42,6 +42,30 @@ def test_a_version_is_served_when_it_is_named(suite: Suite, publisher: str) -> N
     assert "takes no photos" in plain.run("predict", "models/samples/cat.jpg", code=1).stderr
 
 
+def test_a_model_without_a_default_signature_is_served(suite: Suite, publisher: str) -> None:
+    suite.run("download", "--model", "two", "--url", f"{publisher}/two.tar.gz")
+    done = suite.run("serve", "--model", "two")
+    assert "has no serving_default signature, only: " in done.stderr
+    body = '{"signature_name": "double", "instances": [1.5, 4]}'
+    curl = ["curl", "-s", "--noproxy", "*", "-d", body, f"{done.stdout.splitlines()[0]}:predict"]
+    answer = subprocess.run(curl, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout) == {"predictions": [3.0, 8.0]}
+
+
+def test_a_server_of_something_older_is_replaced(suite: Suite, publisher: str) -> None:
+    tf1 = suite.with_environment(INVOKE_MODEL="tf1", INVOKE_OPTIMIZE_PRECISION="f32")
+    tf1.run("download", "--url", f"{publisher}/tf1.tar.gz")
+    tf1.run("serve", "--optimized")
+    manifest = suite.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    replaced = tf1.run("serve", "--optimized")
+    assert "not with what is wanted now: starting it anew" in replaced.stderr
+    status = json.loads(tf1.run("serve.status", "--format", "json").stdout)
+    assert [(one["variant"], one["precision"], one["state"]) for one in status] == [
+        ("optimized", "f32", "ready")
+    ]
+
+
 def test_a_port_that_is_taken(resnet: Suite) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

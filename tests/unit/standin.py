@@ -162,7 +162,14 @@ def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for flag in ("rest_api_host", "model_name", "model_base_path", "backend", "precision"):
+    for flag in (
+        "rest_api_host",
+        "model_name",
+        "model_base_path",
+        "backend",
+        "precision",
+        "shutdown_grace_seconds",
+    ):
         parser.add_argument(f"--{flag}")
     parser.add_argument("--rest_api_port", type=int)
     parser.add_argument("--model_version", type=int)

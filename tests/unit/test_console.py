@@ -89,9 +89,9 @@ def test_a_log_gets_a_line_from_time_to_time(capsys: Captured, monkeypatch: pyte
             bar.update(100)
     assert capsys.readouterr().err.splitlines() == [
         "resnet: 200/1000 file [0 s]",
-        "resnet: 500/1000 file [12 s, 25file/s]",
-        "resnet: 800/1000 file [24 s, 25file/s]",
-        "resnet: 1000/1000 file [32 s, 25file/s]",
+        "resnet: 500/1000 file [12 s]",
+        "resnet: 800/1000 file [24 s]",
+        "resnet: 1000/1000 file [32 s]",
     ]
 
 

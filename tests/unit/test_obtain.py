@@ -156,15 +156,20 @@ def test_the_seeded_version_by_its_number(
     assert str(obtain.ensure(settings, "resnet@1")) == "resnet@1"
 
 
-def test_a_refusing_server_is_no_reason_for_a_seeded_model(
-    settings: Settings, server: Server, fake_seeded: list[Path]
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_an_archive_that_is_refused_gives_way_to_the_seeded_model(
+    settings: Settings, server: Server, fake_seeded: list[Path], status: int
 ) -> None:
-    url, _ = server.serve("/resnet.tar.gz", ARCHIVE, statuses=[(404, {})])
+    """Publishers move their archives; the main job must not depend on that."""
+    url, _ = server.serve("/resnet.tar.gz", ARCHIVE, statuses=[(status, {})] * 2)
     catalogue(settings, url)
-    with pytest.raises(DownloadError, match="answers HTTP 404"):
-        obtain.ensure(settings, "resnet")
+    with pytest.raises(DownloadError, match=f"answers HTTP {status}"):
+        obtain.ensure(settings, "resnet", source="official")
     assert nothing_left(settings)
-    assert not fake_seeded
+    model = obtain.ensure(settings, "resnet")
+    assert model is not None
+    assert model.origin.source == "seeded"
+    assert len(fake_seeded) == 1
 
 
 @pytest.mark.parametrize("extra", ["", "seeded = 'resnet50_v2'"])

@@ -144,7 +144,8 @@ def with_requests(count: int) -> Record:
         }
         return replace(one, requests=count, **kept)
 
-    return replace(DONE, verdict=replace(COMPARED, measured={BASELINE: fewer(SLOW), CANDIDATE: fewer(FAST)}))
+    measured = {BASELINE: fewer(SLOW), CANDIDATE: fewer(FAST)}
+    return replace(DONE, verdict=replace(COMPARED, measured=measured, round_ratios=(2.4,) * 14))
 
 
 @pytest.mark.parametrize(
@@ -170,9 +171,18 @@ def test_a_percentile_of_too_few_requests_is_a_dash_with_its_reason(
     assert record.content(done)["note"] == done.note
 
 
+def test_a_run_that_time_cut_short_says_so() -> None:
+    done = with_requests(336)
+    assert done.verdict is not None
+    done = replace(done, verdict=replace(done.verdict, round_ratios=(2.4,) * 7))
+    assert done.note is not None
+    assert "ended after 7 of 14 rounds, at 75 s" in done.note
+    assert "INVOKE_BENCHMARK_MAX_SECONDS" in done.note
+
+
 def test_the_note_is_of_the_contestant_with_the_fewest_requests() -> None:
     measured = {BASELINE: SLOW, CANDIDATE: replace(FAST, requests=600, p99=None, errors=72)}
-    done = replace(DONE, verdict=replace(COMPARED, measured=measured))
+    done = replace(DONE, verdict=replace(COMPARED, measured=measured, round_ratios=(2.4,) * 14))
     assert done.note is not None
     assert "this run has 600" in done.note
 

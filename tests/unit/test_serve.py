@@ -16,7 +16,7 @@ import pytest
 from invoke.context import Context
 
 from tasks import serve
-from tasks.lib import optimize
+from tasks.lib import artefact
 from tests.unit import standin
 from tests.unit.standin import ROOT, Desk, at_a_desk
 
@@ -164,7 +164,7 @@ def test_stop_stops_what_is_meant(desk: Desk, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == f"stopped stock net@1 on port {desk.settings.serve.rest_port}\n"
     assert len(desk.processes()) == 1
     serve.stop(desk.context(), model="net@2")
-    assert capsys.readouterr().out == "nothing is running\n"
+    assert capsys.readouterr().out == "no server of net@2 is running\n"
     serve.stop(desk.context(), model="net@1")
     assert desk.processes() == []
     serve.stop(desk.context())
@@ -200,7 +200,7 @@ def test_wrong_input_is_one_sentence_and_what_to_do(
 def test_dry_says_and_does_nothing(
     desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimize, "chosen_precision", lambda settings, model: None)
+    monkeypatch.setattr(artefact, "read", lambda settings, model: None)
     serve.serve(desk.context(dry=True), optimized=True)
     shown = capsys.readouterr()
     assert shown.out == ""

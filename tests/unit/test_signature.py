@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.lib.errors import ServerError
+from tasks.lib.errors import ModelError, ServerError
 from tasks.lib.signature import Signature, Tensor, default_signature
 
 PREDICT = "tensorflow/serving/predict"
@@ -96,7 +96,7 @@ def test_the_only_one_that_predicts_is_taken_where_there_is_no_default() -> None
     ],
 )
 def test_a_model_without_one_to_be_sure_of_is_told(definitions: dict[str, Any], names: str) -> None:
-    with pytest.raises(ServerError) as told:
+    with pytest.raises(ModelError) as told:
         default_signature(metadata(**definitions))
     assert told.value.problem == f"The model has no serving_default signature, only: {names}."
 

@@ -11,4 +11,12 @@ codec           JSON to arrays and back
 metadata        the answers to status and metadata calls
 rest            the HTTP interface (ASGI)
 serving         sockets, signals, and the way out
+artefact        the optimized artefact on disk
+convert         makes it: a program of its own
+seeded          makes the example model with seeded weights: a program of its own
 """
+
+import os
+
+# Hides TensorFlow's notes (I) and warnings (W), not its errors; has to be set before the import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -19,8 +19,6 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    # Hides TensorFlow's notes (I) and warnings (W), not its errors; has to be set before the import.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         flags = parse_flags(arguments)
         from embedded_server.servable import Models, find_versions, load_servable

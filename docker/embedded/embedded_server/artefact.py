@@ -57,6 +57,10 @@ class Manifest:
     """File -> SHA-256."""
     precision: str | None = None
     """What was chosen by measuring; None until that was done."""
+    asked: str | None = None
+    """What was asked for: auto, or one precision."""
+    accepted: list[str] = field(default_factory=list)
+    """The precisions that were found to answer like stock."""
 
 
 def write(folder: Path, manifest: Manifest) -> None:

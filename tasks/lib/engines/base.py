@@ -24,11 +24,14 @@ class Server:
     rest_port: int
     started: str
     """UTC, ISO 8601."""
+    content: str
+    """SHA-256 of what it has loaded: the SavedModel, or the artefact made from it."""
 
     @property
     def url(self) -> str:
         """The model's REST address: append ":predict", "/metadata" or nothing (its status)."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.rest_port}/v1/models/{self.model}"
 
     def __str__(self) -> str:

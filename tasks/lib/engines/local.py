@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import console, disk, environment, locks, processes
+from tasks.lib import artefact, console, disk, environment, locks, processes
 from tasks.lib.engines.base import Server
 from tasks.lib.errors import ModelError, RequestRefused, ServerError
 from tasks.lib.processes import Identity
@@ -149,6 +149,8 @@ class LocalEngine:
             f"--model_version={server.version}",
             f"--backend={server.variant.backend}",
             f"--precision={server.variant.precision}",
+            # A second less than it gets before it is killed: time to end by itself.
+            f"--shutdown_grace_seconds={max(0, int(self._settings.serve.stop_grace) - 1)}",
             *self._extra_flags,
         ]
         if self._command is not None:
@@ -284,6 +286,7 @@ class LocalEngine:
                     host=self._settings.serve.host,
                     rest_port=self._choose_port(port, [record.server for record in records]),
                     started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                    content=artefact.content_of(model, variant),
                 )
                 argv, added = self.command(planned, model)
                 console.command(environment.shown(self._settings, argv), added)
