@@ -22,10 +22,8 @@ def bring_up(
         ready = optimize.resolve(settings, model, variant)
         for server in engine.servers():
             wanted = (model.name, model.version, ready.name)
-            if (server.model, server.version, server.variant.name) != wanted or port not in (
-                None,
-                server.rest_port,
-            ):
+            named = (server.model, server.version, server.variant.name) == wanted
+            if not named or port not in (None, server.rest_port):
                 continue
             if _is_current(settings, server, model, ready):
                 console.note(f"{server} is up already")

@@ -40,7 +40,8 @@ def test_every_task_and_flag_has_help() -> None:
     program = (
         "import sys; sys.path.insert(0, '.'); from tasks import ns\n"
         "for name in ns.task_names:\n"
-        "    print(name, bool(ns[name].__doc__), *(f'{a.name}={bool(a.help)}' for a in ns[name].get_arguments()))"
+        "    helped = [f'{a.name}={bool(a.help)}' for a in ns[name].get_arguments()]\n"
+        "    print(name, bool(ns[name].__doc__), *helped)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

@@ -60,10 +60,8 @@ def test_a_server_of_something_older_is_replaced(suite: Suite, publisher: str) -
     manifest.write_text(manifest.read_text() + "\n")
     replaced = tf1.run("serve", "--optimized")
     assert "not with what is wanted now: starting it anew" in replaced.stderr
-    status = json.loads(tf1.run("serve.status", "--format", "json").stdout)
-    assert [(one["variant"], one["precision"], one["state"]) for one in status] == [
-        ("optimized", "f32", "ready")
-    ]
+    (one,) = json.loads(tf1.run("serve.status", "--format", "json").stdout)
+    assert (one["variant"], one["precision"], one["state"]) == ("optimized", "f32", "ready")
 
 
 def test_a_port_that_is_taken(resnet: Suite) -> None:
