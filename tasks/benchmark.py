@@ -15,7 +15,7 @@ from tasks.edge import settings, task
         "candidate": "the variant in question; default: the setting benchmark.candidate (optimized)",
         "alone": "measure the candidate by itself",
         "model": "NAME or NAME@VERSION; default: the setting `model`",
-        "engine": "auto or local; default: the setting `engine`",
+        "engine": "auto, local or docker; default: the setting `engine`",
         "format": "text, markdown, csv or json",
     },
 )

@@ -27,7 +27,7 @@ STATUS_TIMEOUT = 5.0
         "optimized": "serve the variant compiled for this CPU; short for --variant optimized",
         "variant": "a variant of invoke.yaml; default: stock",
         "model": f"{MODEL_HELP}; default: the setting `model`",
-        "engine": "where it runs, auto or local; default: the setting `engine`",
+        "engine": "where it runs, auto, local or docker; default: the setting `engine`",
         "port": "the REST port; default: the setting serve.rest_port, or the next free one",
     },
 )
@@ -37,18 +37,20 @@ def serve(
     """Serve a model; returns once the server has answered a real predict.
 
     The server runs on until `invoke serve.stop` or `invoke teardown`. What is missing is made first:
-    the model is downloaded, the embedded environment and the optimized model are built. A server of
-    the same variant and model version that is up already is used. Prints the model's URL and a curl
-    line that sends it a request.
+    the model is downloaded, the embedded environment and the optimized model are built; on Docker the
+    published image is pulled. A server of the same variant and model version that is up already is
+    used. Prints the model's URL and a curl line that sends it a request.
     """
     from tasks.lib import console, obtain, servers, variants
     from tasks.lib import settings as checks
     from tasks.lib.engines.choose import choose
 
     its = settings(c)
-    wanted = variants.find(its, _variant_name(optimized, variant))
+    name = _variant_name(optimized, variant)
+    variants.check(its, name)  # a misspelt one is told before an engine is looked for
     wanted_port = checks.port(port) if port else None
-    where = choose(its, engine or None)
+    where = choose(its, engine or None, [name])
+    wanted = variants.find(its, name, where.name)
     found = obtain.ensure(its, model or its.model)
     if its.dry:
         _say_what_would_be_done(its, where, found, model or its.model, wanted, wanted_port)
@@ -150,18 +152,18 @@ def _variant_name(optimized: bool, variant: str) -> str:
 
 
 def _say_what_would_be_done(
-    its: Settings, engine: Engine, model: Model | None, reference: str, variant: Variant, port: int | None
+    its: Settings, where: Engine, model: Model | None, reference: str, variant: Variant, port: int | None
 ) -> None:
     from tasks.lib import artefact, console, environment
 
-    if not environment.is_built(its):
+    if where.name == "local" and not environment.is_built(its):
         environment.ensure(its)
     if model is None:
         console.note(f"would serve {variant.name} {reference}")
         return
     if variant.is_optimized and artefact.read(its, model) is None:
         console.note(f"would build the optimized {model} for this machine")
-    engine.start(model, variant, port)
+    where.start(model, variant, port)
 
 
 def _matching(its: Settings, variant: str, model: str) -> list[tuple[Engine, Server]]:
@@ -179,7 +181,7 @@ def _matching(its: Settings, variant: str, model: str) -> list[tuple[Engine, Ser
     ]
     if variant and not found:
         # A variant that invoke.yaml no longer has can still be running; a misspelt one never is.
-        variants.find(its, variant)
+        variants.check(its, variant)
     return found
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         "models": "also remove the models that were downloaded or built, and what was made from them",
         "results": "also remove the saved benchmarks",
         "environment": "also remove the embedded environment",
-        "images": "also remove the images that were built; the local engine has none",
+        "images": "also remove the images that build tasks made; the published ones that were pulled stay",
     }
 )
 def teardown(
@@ -50,7 +50,7 @@ def teardown(
     for plan in plans:
         _carry_out(its, plan)
     if images:
-        console.result("images: the local engine has none")
+        _remove_images(its)
 
 
 def stop_all(its: Settings) -> list[Server]:
@@ -68,6 +68,28 @@ def stop_all(its: Settings) -> list[Server]:
                 console.result(f"stopped {server}")
             ended.append(server)
     return ended
+
+
+def _remove_images(its: Settings) -> None:
+    from tasks.lib import console, daemon, image_removal
+    from tasks.lib.errors import DockerError
+
+    try:
+        client = daemon.connect()
+    except DockerError as error:
+        console.note(error.problem)
+        console.result("no images to remove")
+        return
+    found = image_removal.find(client, its)
+    described = ", ".join(f"{one.name} ({console.size(one.size)})" for one in found)
+    if not found:
+        console.result("no images to remove")
+    elif its.dry:
+        console.note(f"would remove images: {described}")
+    else:
+        console.note(f"removing images: {described}")
+        gone = image_removal.remove(client, found)
+        console.result(f"removed images: {', '.join(one.name for one in gone) or 'none'}")
 
 
 @dataclass(frozen=True)

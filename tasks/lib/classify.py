@@ -22,7 +22,9 @@ def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Se
     Raises ServerError if there is none, SettingError for a variant that cannot be.
     """
     wanted = store.parse(reference)
-    for server in reversed([server for engine in all_engines(settings) for server in engine.servers()]):
+    running = [server for engine in all_engines(settings) for server in engine.servers()]
+    running.sort(key=lambda server: server.started)
+    for server in reversed(running):
         if server.model != wanted.name or wanted.version not in (None, server.version):
             continue
         if variant in (None, server.variant.name):

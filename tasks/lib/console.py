@@ -29,6 +29,9 @@ def command(argv: Sequence[str], environment: Mapping[str, str] | None = None) -
 class Bar(Protocol):
     """What `progress` hands out: something that can be told of progress."""
 
+    total: float | None
+    """Can be set once it is known."""
+
     def update(self, n: float) -> object: ...
 
 
@@ -68,7 +71,7 @@ class _Lines:
 
     def __init__(self, label: str, total: float | None, unit: str, initial: float) -> None:
         self._label = label
-        self._total = total
+        self.total = total
         self._unit = unit
         self._initial = self._done = initial
         self._start = time.monotonic()
@@ -87,7 +90,7 @@ class _Lines:
         self._told = self._done
         self._reported = time.monotonic()
         elapsed = self._reported - self._start
-        total = "?" if self._total is None else self._amount(self._total)
+        total = "?" if self.total is None else self._amount(self.total)
         rate = ""
         if self._unit == "B" and elapsed >= 1:
             rate = f", {self._amount((self._done - self._initial) / elapsed)}B/s"

@@ -25,8 +25,8 @@ def run(
     """
     names = [name for name in (baseline, candidate) if name is not None]
     for name in names:
-        variants.find(settings, name)  # a misspelt one is told before anything is downloaded or started
-    chosen = choose(settings, engine)
+        variants.check(settings, name)  # a misspelt one is told before anything is downloaded or started
+    chosen = choose(settings, engine, names)
     plan = verdict.plan_of(settings.benchmark)
     model = obtain.ensure(settings, reference)
     if settings.dry or model is None:

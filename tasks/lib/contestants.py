@@ -19,7 +19,7 @@ def up(settings: Settings, engine: Engine, model: Model, names: Sequence[str]) -
 
     What was started here is stopped when the block is left, however that happens.
     """
-    wanted = [variants.find(settings, name) for name in names]
+    wanted = [variants.find(settings, name, engine.name) for name in names]
     with ExitStack() as stack:
         yield [_contestant(_server(stack, settings, engine, model, variant)) for variant in wanted]
 
@@ -38,4 +38,5 @@ def _contestant(server: Server) -> Contestant:
         url=server.url,
         backend=variants.BACKENDS[server.variant.backend],
         precision=server.variant.precision,
+        image=server.image,
     )

@@ -9,6 +9,8 @@
     ├── ServerError            a server does not start, dies, or does not answer
     │   └── RequestRefused     it answers with an error (carries the HTTP status)
     ├── OptimizeError          no optimized artefact can be made or trusted
+    ├── DockerError            the Docker Engine is not there, refuses, or is elsewhere
+    ├── ImageBuildError        an image cannot be built
     ├── GateFailed             exit 2: a gate is not passed
     └── NotComparable          exit 3: two servers answer differently
 
@@ -68,6 +70,14 @@ class RequestRefused(ServerError):
 
 class OptimizeError(SuiteError):
     """No optimized artefact can be made, or the one there cannot be trusted."""
+
+
+class DockerError(SuiteError):
+    """The Docker Engine is not there, refuses, or is on another machine."""
+
+
+class ImageBuildError(SuiteError):
+    """An image cannot be built."""
 
 
 class GateFailed(SuiteError):

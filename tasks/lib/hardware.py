@@ -60,6 +60,11 @@ def detect() -> Hardware:
     )
 
 
+def cpu_flags() -> frozenset[str]:
+    """What the CPU can do, in Linux's names (/proc/cpuinfo); empty where the system does not tell."""
+    return _linux_cpu()[1] if Path("/proc/cpuinfo").exists() else frozenset()
+
+
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -36,7 +36,7 @@ def bring_up(
 def _is_current(settings: Settings, server: Server, model: Model, variant: Variant) -> bool:
     """Whether a server of the right name is what would be started now."""
     return (
-        server.variant == variant
+        (server.variant.backend, server.variant.precision) == (variant.backend, variant.precision)
         and server.host == settings.serve.host
         and server.content == artefact.content_of(model, variant)
     )

@@ -6,6 +6,7 @@ with a sentence that names the setting and the environment variable that may hav
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,10 +84,46 @@ class Serve:
 
 
 @dataclass(frozen=True)
+class Docker:
+    image: str
+    """The published TensorFlow Serving image."""
+    memory: int | None
+    """Bytes that one server may take; None where the machine decides."""
+    processes: int
+    """Processes and threads that one server may have."""
+    cpus: str
+    """CPUs that servers run on, as Docker writes them ("0-3,6"); empty: those of this command."""
+    pull_timeout: float
+    """Seconds without news before a pull counts as broken."""
+
+
+@dataclass(frozen=True)
 class Optimize:
     precision: str
     max_difference: Mapping[str, float]
     """Largest probability difference from stock that a precision may show, by precision."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """How images for Docker are built."""
+
+    user: str
+    """The name before the slash; "auto" is the login name."""
+    tag: str
+    source: str
+    options: str
+    base_image: str
+    serving_base_image: str
+    embedded_base_image: str
+    bazel_version: str
+    bazel_options: str
+    memory_mb: int | None
+    """None: worked out from what is free."""
+    jobs: int | None
+    """None: worked out from processors and memory."""
+    network: str
+    disk_gb: float
 
 
 @dataclass(frozen=True)
@@ -112,14 +149,16 @@ class Settings:
     paths: Paths
     download: Download
     serve: Serve
+    docker: Docker
     optimize: Optimize
+    build: Build
     benchmark: Benchmark
     variants: Mapping[str, Mapping[str, Any]]
     dry: bool = False
     """Invoke's --dry: say what would be done, and do nothing."""
 
 
-ENGINES = ("auto", "local")
+ENGINES = ("auto", "local", "docker")
 PRECISIONS = ("f32", "bf16")
 
 
@@ -153,9 +192,31 @@ def read(config: Table, root: Path) -> Settings:
             ready_timeout=source.number("serve", "ready_timeout", minimum=1),
             stop_grace=source.number("serve", "stop_grace"),
         ),
+        docker=Docker(
+            image=source.text("docker", "image"),
+            memory=source.size("docker", "memory"),
+            processes=source.whole("docker", "processes", minimum=1),
+            cpus=source.cpus("docker", "cpus"),
+            pull_timeout=source.number("docker", "pull_timeout", minimum=1),
+        ),
         optimize=Optimize(
             precision=source.choice(("auto", *PRECISIONS), "optimize", "precision"),
             max_difference={p: source.number("optimize", "max_difference", p) for p in PRECISIONS},
+        ),
+        build=Build(
+            user=source.text("build", "user"),
+            tag=source.text("build", "tag"),
+            source=source.text("build", "source"),
+            options=source.text("build", "options"),
+            base_image=source.text("build", "base_image"),
+            serving_base_image=source.text("build", "serving_base_image"),
+            embedded_base_image=source.text("build", "embedded_base_image"),
+            bazel_version=source.text("build", "bazel_version"),
+            bazel_options=source.text_or_none("build", "bazel_options"),
+            memory_mb=source.whole_or_auto("build", "memory_mb", minimum=256),
+            jobs=source.whole_or_auto("build", "jobs", minimum=1),
+            network=source.text("build", "network"),
+            disk_gb=source.number("build", "disk_gb"),
         ),
         benchmark=Benchmark(
             baseline=source.text("benchmark", "baseline"),
@@ -205,6 +266,11 @@ class _Source:
             raise self._wrong(keys, "is empty")
         return text
 
+    def text_or_none(self, *keys: str) -> str:
+        """A text; "none" stands for an empty one."""
+        text = self.text(*keys)
+        return "" if text == "none" else text
+
     def folder(self, *keys: str) -> Path:
         try:
             return Path(self.text(*keys)).expanduser()
@@ -220,6 +286,10 @@ class _Source:
     def whole(self, *keys: str, minimum: int = 0, maximum: int | None = None) -> int:
         return whole_number(self._find(keys), self._name(keys), minimum, maximum)
 
+    def whole_or_auto(self, *keys: str, minimum: int) -> int | None:
+        """A whole number; None for "auto"."""
+        return None if self.text(*keys) == "auto" else self.whole(*keys, minimum=minimum)
+
     def even(self, *keys: str, minimum: int) -> int:
         value = self.whole(*keys, minimum=minimum)
         if value % 2:
@@ -228,6 +298,21 @@ class _Source:
 
     def number(self, *keys: str, minimum: float = 0) -> float:
         return number(self._find(keys), self._name(keys), minimum)
+
+    def size(self, *keys: str) -> int | None:
+        """Bytes; None for "auto"."""
+        text = self.text(*keys)
+        found = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.lower())
+        if text != "auto" and (found is None or int(found[1]) == 0):
+            raise self._wrong(keys, f"is {text!r}, not auto or a size such as 4g or 512m")
+        return None if found is None else int(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+
+    def cpus(self, *keys: str) -> str:
+        """A list of CPU numbers and ranges; nothing for "auto"."""
+        text = self.text(*keys)
+        if text != "auto" and re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text) is None:
+            raise self._wrong(keys, f"is {text!r}, not auto or a list of CPUs such as 0-3,6")
+        return "" if text == "auto" else text
 
     def table(self, *keys: str) -> Mapping[str, Mapping[str, Any]]:
         value = self._find(keys)

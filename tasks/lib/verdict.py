@@ -38,6 +38,8 @@ class Contestant:
     url: str
     backend: str
     precision: str
+    image: str = ""
+    """What its container is made from; empty where there is none."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ class Suite:
             f"INVOKE_PATHS_{name.upper()}": str(self.folder / name) for name in ("models", "state", "results")
         }
         shared = {"INVOKE_PATHS_ENVIRONMENT": str(ROOT / ".state" / "embedded")}
-        return {**os.environ, **QUICK, **paths, **shared, **self.added}
+        # Where a Docker Engine runs, `auto` would be Docker; tests/integration/docker asks for it.
+        return {**os.environ, **QUICK, "INVOKE_ENGINE": "local", **paths, **shared, **self.added}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "invoke", *words]

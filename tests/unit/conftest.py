@@ -22,6 +22,12 @@ def _no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "127.0.0.1,localhost")
 
 
+@pytest.fixture(autouse=True)
+def _no_docker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit tests see no Docker Engine, whether one runs here or not; `auto` is then local."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+
+
 @functools.cache
 def _defaults() -> Settings:
     config = Config(project_location=str(ROOT))

@@ -245,6 +245,7 @@ def test_keys_of_a_comparison() -> None:
         "url": "http://127.0.0.1:8503/v1/models/resnet",
         "backend": "OpenVINO",
         "precision": "bf16",
+        "image": "",
         "measured": {"p50": 0.013, "p90": 0.0133, "p99": 0.0152, "rate": 75.8, "requests": 672, "errors": 0},
     }
 

@@ -143,10 +143,13 @@ def test_variants_precisions_and_engines_agree() -> None:
     assert its.optimize.precision in ("auto", *PRECISIONS)
     assert its.engine in ENGINES
     assert {its.benchmark.baseline, its.benchmark.candidate} <= set(its.variants)
-    for name in its.variants:
-        variant = variants.find(its, name)
-        assert variant.precision in ("auto", *PRECISIONS)
-        assert variant.backend in variants.BACKENDS
+    for name, table in its.variants.items():
+        variants.check(its, name)
+        for engine in table:
+            variant = variants.find(its, name, engine)
+            assert variant.precision in ("auto", *PRECISIONS)
+            assert variant.backend in variants.BACKENDS
+            assert (variant.container is not None) is (engine == "docker")
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -189,6 +192,9 @@ WHOLE = [
     "benchmark.block_requests",
     "benchmark.warmup_requests",
     "benchmark.seed",
+    "build.memory_mb",
+    "build.jobs",
+    "docker.processes",
 ]
 NUMBERS = [
     "download.timeout",
@@ -199,6 +205,8 @@ NUMBERS = [
     "optimize.max_difference.bf16",
     "benchmark.max_seconds",
     "benchmark.timeout",
+    "build.disk_gb",
+    "docker.pull_timeout",
 ]
 TEXTS = [
     "model",
@@ -211,6 +219,10 @@ TEXTS = [
     "optimize.precision",
     "benchmark.baseline",
     "benchmark.candidate",
+    "docker.image",
+    "docker.memory",
+    "docker.cpus",
+    *(f"build.{key}" for key in SHIPPED["build"] if key not in ("memory_mb", "jobs", "disk_gb")),
 ]
 
 
@@ -243,6 +255,14 @@ WRONG = [
     ("engine", "Local"),
     ("optimize.precision", "int4"),
     ("serve.rest_port", "9" * 5000),
+    ("docker.processes", "0"),
+    ("docker.memory", "0"),
+    ("docker.memory", "0g"),
+    ("docker.memory", "much"),
+    ("docker.memory", "-1g"),
+    ("docker.cpus", "all"),
+    ("docker.cpus", "0-"),
+    ("docker.pull_timeout", "0.5"),
 ]
 
 
@@ -288,6 +308,19 @@ def test_limits_are_said() -> None:
     assert "at least 0.1" in refusal(changed("benchmark.timeout", "0")).remedy
     assert "auto, local" in refusal(changed("engine", "podman")).problem
     assert "even" in refusal(changed("benchmark.block_requests", "25")).problem
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("auto", None), ("4g", 4 << 30), ("512M", 512 << 20), ("4 GiB", 4 << 30), ("2kb", 2048), ("1000", 1000)],
+)
+def test_sizes(text: str, size: int | None) -> None:
+    assert read(changed("docker.memory", text), ROOT).docker.memory == size
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("auto", ""), ("0", "0"), ("0-3,6", "0-3,6")])
+def test_cpus(text: str, cpus: str) -> None:
+    assert read(changed("docker.cpus", text), ROOT).docker.cpus == cpus
 
 
 # Numbers of settings and flags

@@ -10,7 +10,7 @@ import pytest
 
 from tasks.lib.errors import SettingError
 from tasks.lib.settings import Settings
-from tasks.lib.variants import BACKENDS, Variant, find
+from tasks.lib.variants import BACKENDS, Container, NotOnEngine, Variant, check, find
 
 
 def found(settings: Settings, table: Mapping[str, Any]) -> Variant:
@@ -25,7 +25,7 @@ def test_the_two_that_come_with_the_suite(settings: Settings) -> None:
 
 
 def test_every_backend_has_a_name_for_tables() -> None:
-    assert BACKENDS == {"tensorflow": "TensorFlow", "openvino": "OpenVINO"}
+    assert BACKENDS == {"tensorflow": "TensorFlow", "openvino": "OpenVINO", "serving": "TF Serving"}
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,73 @@ def test_a_malformed_one_is_told(settings: Settings, table: Mapping[str, Any], p
     assert told.value.problem.startswith("The variant 'mine' has ")
     assert problem in told.value.problem
     assert told.value.remedy == "Mend variants.mine in invoke.yaml."
+
+
+# On Docker
+
+
+def on_docker(settings: Settings, **table: Any) -> Variant:
+    return find(replace(settings, variants={"mine": {"docker": table}}), "mine", "docker")
+
+
+def test_those_that_come_with_the_suite(settings: Settings) -> None:
+    expected = {
+        "stock": Variant("stock", "serving", "f32", Container("stock")),
+        "optimized": Variant("optimized", "serving", "f32", Container("optimized")),
+        "stock-no-onednn": Variant(
+            "stock-no-onednn", "serving", "f32", Container("stock", (), (("TF_ENABLE_ONEDNN_OPTS", "0"),))
+        ),
+        "stock-bf16": Variant(
+            "stock-bf16", "serving", "bf16", Container("stock", ("--mixed_precision=bfloat16",))
+        ),
+        "embedded": Variant("embedded", "tensorflow", "f32", Container("embedded")),
+        "embedded-optimized": Variant("embedded-optimized", "openvino", "auto", Container("embedded")),
+    }
+    assert {name: find(settings, name, "docker") for name in settings.variants} == expected
+
+
+def test_arguments_are_a_list_or_as_typed(settings: Settings) -> None:
+    for arguments in (["--a=b c", "--d"], "'--a=b c' --d"):
+        made = on_docker(settings, image="stock", arguments=arguments).container
+        assert made is not None
+        assert made.arguments == ("--a=b c", "--d")
+
+
+def test_one_that_is_not_for_an_engine(settings: Settings) -> None:
+    with pytest.raises(NotOnEngine) as told:
+        find(settings, "stock-bf16")
+    assert told.value.problem == "The variant 'stock-bf16' is not for the local engine."
+    assert "--engine docker" in told.value.remedy
+    check(settings, "stock-bf16")
+    with pytest.raises(NotOnEngine, match="not for the docker engine"):
+        find(replace(settings, variants={"mine": {"backend": "openvino"}}), "mine", "docker")
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({}, "no image"),
+        ({"image": " "}, "no image"),
+        ({"image": "stock", "gpu": "yes"}, "unknown settings: gpu"),
+        ({"image": "stock", "precision": "auto"}, "precision 'auto'; serving offers: f32, bf16"),
+        ({"image": "embedded", "backend": "serving"}, "backend 'serving', not one of: tensorflow, openvino"),
+        ({"image": "stock", "backend": "onnx"}, "backend 'onnx'"),
+        ({"image": "stock", "arguments": "'--open"}, "arguments with a quote that is not closed"),
+        ({"image": "stock", "arguments": 7}, "arguments that are no list"),
+        ({"image": "stock", "environment": ["A=1"]}, "an environment that is no table"),
+    ],
+)
+def test_a_malformed_one_on_docker_is_told(
+    settings: Settings, table: Mapping[str, Any], problem: str
+) -> None:
+    with pytest.raises(SettingError) as told:
+        on_docker(settings, **table)
+    assert problem in told.value.problem
+    assert told.value.remedy == "Mend variants.mine in invoke.yaml."
+
+
+def test_sides_and_what_belongs_into_one_do_not_mix(settings: Settings) -> None:
+    with pytest.raises(SettingError, match="unknown settings: backend"):
+        found(settings, {"backend": "openvino", "docker": {"image": "stock"}})
+    with pytest.raises(SettingError, match="text where a table"):
+        found(settings, {"local": "tensorflow"})

@@ -26,6 +26,8 @@ class Server:
     """UTC, ISO 8601."""
     content: str
     """SHA-256 of what it has loaded: the SavedModel, or the artefact made from it."""
+    image: str = ""
+    """What its container is made from; empty where there is none."""
 
     @property
     def url(self) -> str:

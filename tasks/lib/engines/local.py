@@ -9,11 +9,8 @@ from the list; what it wrote is kept in .state/servers/ended/.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,31 +18,21 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tasks.lib import artefact, console, disk, environment, locks, processes
+from tasks.lib.engines import ended, ports
 from tasks.lib.engines.base import Server
-from tasks.lib.errors import ModelError, RequestRefused, ServerError
+from tasks.lib.engines.ports import PortLost
+from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
+from tasks.lib.errors import ServerError
 from tasks.lib.processes import Identity
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
 from tasks.lib.variants import Variant
 
-if TYPE_CHECKING:
-    from tasks.lib.inputs import Sample
-
 MODULE = "embedded_server"
-ENDED_KEPT = 5
-"""How many logs of servers that ended by themselves are kept."""
-PORT_STEP = 2
-"""Servers take their ports in pairs, gRPC one below REST; the embedded one leaves its gRPC port unused."""
-PORTS_TRIED = 100
-STARTS_TRIED = 3
-"""A server that finds its port taken once it has loaded is started anew on another one."""
 LOG_TAIL = 15
 """Lines of a server's log that are shown when it does not start."""
-PASSING = (404, 429, 503, 504)
-"""HTTP statuses of a server that is still loading."""
 
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
 
@@ -106,10 +93,10 @@ class LocalEngine:
         """
         if self._command is None and not self._settings.dry:
             environment.ensure(self._settings)
-        for _ in range(STARTS_TRIED - 1):
+        for _ in range(ports.STARTS_TRIED - 1):
             try:
                 return self._start(model, variant, port)
-            except _PortLost as lost:
+            except PortLost as lost:
                 if port is not None:
                     raise
                 console.note(f"{lost.problem} Starting it on another.")
@@ -245,15 +232,10 @@ class LocalEngine:
         # A server that died while loading is the business of the call that is waiting for it.
 
     def _keep_log(self, server: Server) -> str:
-        folder = self._folder / "ended"
-        folder.mkdir(exist_ok=True)
-        time_of_start = server.started.replace(":", "-").partition("+")[0]
-        what = f"{server.variant.name}-{server.model}@{server.version}"
-        kept = folder / f"{time_of_start}-{what}-{server.id}.log"
+        kept = ended.place(self._settings.paths, server)
         with suppress(FileNotFoundError):
             self._log(server.id).replace(kept)
-        for old in sorted(folder.iterdir())[:-ENDED_KEPT]:
-            old.unlink()
+        ended.trim(self._settings.paths)
         return self._settings.paths.shown(kept)
 
     def _sweep(self) -> None:
@@ -284,7 +266,7 @@ class LocalEngine:
                     version=model.version,
                     variant=variant,
                     host=self._settings.serve.host,
-                    rest_port=self._choose_port(port, [record.server for record in records]),
+                    rest_port=ports.choose(self._settings.serve, port, [record.server for record in records]),
                     started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                     content=artefact.content_of(model, variant),
                 )
@@ -299,7 +281,7 @@ class LocalEngine:
             with self._locked(), processes.uninterrupted():
                 record = self._read(server.id)
                 if record is None or record.state != STARTING:
-                    raise self._stopped_meanwhile(server)
+                    raise stopped_meanwhile(server)
                 self._write(replace(record, state=READY))
         except BaseException:
             if server is not None:
@@ -335,36 +317,11 @@ class LocalEngine:
             raise
         return process
 
-    def _choose_port(self, wanted: int | None, ours: Sequence[Server]) -> int:
-        """The port asked for, or the first free one. Raises ServerError if there is none."""
-        first = wanted or self._settings.serve.rest_port
-        taken_by_us = {server.rest_port: server for server in ours}
-        for port in range(first, min(first + PORT_STEP * PORTS_TRIED, 65536), PORT_STEP):
-            if port not in taken_by_us and _is_free(self._settings.serve.host, port):
-                if port != first:
-                    console.note(f"port {first} is taken, so this server gets {port}")
-                return port
-            if wanted is not None:
-                server = taken_by_us.get(port)
-                if server is not None:
-                    name = server.variant.name
-                    raise ServerError(
-                        f"Port {port} is taken by {name} {server.model}@{server.version} of this suite.",
-                        f"Stop it with `invoke serve.stop --variant {name}`, or choose another --port.",
-                    )
-                who = processes.listener(port) or "another program"
-                raise ServerError(
-                    f"Port {port} is taken by {who}.", "Choose another --port, or end that program."
-                )
-        raise ServerError(
-            f"No port is free from {first} on.", "Choose another range with --port or INVOKE_SERVE_REST_PORT."
-        )
-
     def _wait_until_it_answers(self, server: Server, process: subprocess.Popen[bytes]) -> None:
         """Return once a predict was answered. Raises ServerError, its log shown, if that does not come."""
         limit = self._settings.serve.ready_timeout
         deadline = time.monotonic() + limit
-        trial = _Trial(self._settings, server)
+        trial = Trial(self._settings, server)
         pause = 0.05
         with console.waiting(f"starting {server}") as line:
             while True:
@@ -378,10 +335,7 @@ class LocalEngine:
                     return
                 if time.monotonic() >= deadline:
                     self._show_log(server)
-                    raise ServerError(
-                        f"{server} has not answered a predict within {limit:g} s.",
-                        "Look at the lines above, or allow more time with INVOKE_SERVE_READY_TIMEOUT.",
-                    )
+                    raise too_late(server, limit)
                 line.tick()
                 try:
                     status = process.wait(pause)
@@ -391,10 +345,10 @@ class LocalEngine:
                     break
         record = self._read(server.id)
         if record is None or record.state != STARTING:
-            raise self._stopped_meanwhile(server)
-        if not _is_free(server.host, server.rest_port):
-            who = processes.listener(server.rest_port) or "another program"
-            raise _PortLost(
+            raise stopped_meanwhile(server)
+        if not ports.is_free(server.host, server.rest_port):
+            who = ports.holder(server.rest_port)
+            raise PortLost(
                 f"Port {server.rest_port} was taken by {who} while {server} was loading.",
                 "Choose another --port, or end that program.",
             )
@@ -406,74 +360,3 @@ class LocalEngine:
 
     def _show_log(self, server: Server) -> None:
         console.note(f"the last lines of its log:\n{self.logs(server, LOG_TAIL)}")
-
-    @staticmethod
-    def _stopped_meanwhile(server: Server) -> ServerError:
-        return ServerError(f"{server} was stopped by another call while it was loading.", "Start it again.")
-
-
-class _PortLost(ServerError):
-    """Something else took the port, which a server opens only once it has loaded."""
-
-
-class _Trial:
-    """A real predict, tried until it is answered."""
-
-    def __init__(self, settings: Settings, server: Server) -> None:
-        self._settings = settings
-        self._server = server
-        self._sample: Sample | None = None
-
-    def passed(self, timeout: float) -> bool:
-        """Whether a predict is answered now. Raises ServerError if it never will be."""
-        from tasks.lib.client import Client
-
-        client = Client(self._server.url, timeout)
-        try:
-            if self._sample is None:
-                self._sample = self._make_up(client.metadata())
-            if self._sample is not None:
-                client.predict(self._sample.body)
-        except RequestRefused as refusal:
-            if refusal.status in PASSING:
-                return False
-            if 400 <= refusal.status < 500:
-                # The model took the request in and objects to made-up values: it works.
-                console.note(f"{self._server} answers, but not to a made-up request: {refusal.message}")
-                return True
-            raise ServerError(
-                f"{self._server} has loaded but refuses a predict: HTTP {refusal.status}, {refusal.message}",
-                "Check the model with the framework that exported it.",
-            ) from refusal
-        except ServerError:
-            return False
-        return True
-
-    def _make_up(self, metadata: Mapping[str, Any]) -> Sample | None:
-        from tasks.lib.inputs import requests_for, sample_photos
-
-        try:
-            return requests_for(metadata, sample_photos(self._settings.paths), 1)[0]
-        except ModelError as error:
-            console.note(f"{self._server} is taken as ready without a predict: {error.problem}")
-            return None
-
-
-def _is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there. Raises ServerError if none ever can."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as trial:
-            # Connections that were closed a moment ago do not keep a server from listening.
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(address)
-            trial.listen(1)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return False
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise ServerError(
-            f"No server can listen on {host} port {port}: {reason}.",
-            "Choose a --port above 1023, and an INVOKE_SERVE_HOST that is an address of this machine.",
-        ) from error
-    return True
