@@ -10,14 +10,25 @@ from tasks.edge import inside, settings, task
 
 if TYPE_CHECKING:
     from tasks.lib.optimize import Outcome
+    from tasks.lib.settings import Settings
     from tasks.lib.store import Model
 
 MODEL_HELP = "NAME or NAME@VERSION; default: the setting `model`"
+ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
 
 
-@task(help={"precision": "auto (measured), f32 or bf16", "model": MODEL_HELP})
-def optimized(c: Context, precision: str = "", model: str = "") -> None:
-    """Compile the model for this machine's CPU, and prove that it answers like stock.
+@task(
+    help={
+        "precision": "auto (measured), f32 or bf16; local engine only",
+        "model": f"{MODEL_HELP}; local engine only",
+        "engine": ENGINE_HELP,
+    }
+)
+def optimized(c: Context, precision: str = "", model: str = "", engine: str = "") -> None:
+    """Build what `serve --optimized` serves: an image on Docker, a compiled model on the local engine.
+
+    On Docker the server that build.devel compiled for this CPU is put onto a slim base image, for any
+    model. On auto that is done where the image of build.devel is there.
 
     On the local engine the SavedModel is converted with OpenVINO. Every precision that this CPU
     computes natively answers the sample photos through REST beside stock; `auto` keeps the fastest
@@ -25,10 +36,15 @@ def optimized(c: Context, precision: str = "", model: str = "") -> None:
     limit in invoke.yaml. The table shows what it was decided from. An artefact that is there for the
     same inputs is not built again.
     """
-    from tasks.lib import artefact, console, obtain, optimize
+    from tasks.lib import artefact, console, image_build, obtain, optimize
 
     its = settings(c)
     wanted = optimize.check_precision(precision or its.optimize.precision)
+    if image_build.engine(its, "optimized", engine) == "docker":
+        if precision:
+            console.note("--precision is for the local engine: an image serves models as they are")
+        _make_image(its, "optimized")
+        return
     found = obtain.ensure(its, model or its.model)
     there = artefact.read(its, found) if found is not None else None
     if found is None or there is None or not there.answers(wanted):
@@ -45,40 +61,62 @@ def optimized(c: Context, precision: str = "", model: str = "") -> None:
     console.result(f"optimized {found}: {there.precision}, in {folder} (already built for this machine)")
 
 
-@task()
-def embedded(c: Context) -> None:
-    """Make the embedded server's virtual environment: TensorFlow, OpenVINO and the server.
+@task(help={"engine": ENGINE_HELP})
+def embedded(c: Context, engine: str = "") -> None:
+    """Make the embedded server: TensorFlow, OpenVINO and the server, as an environment or as an image.
 
-    It takes about a minute and 2 GB, once; a second call is instant, and one that was cut short is
-    made anew.
+    The virtual environment takes about a minute and 2 GB, once; a second call is instant, and one that
+    was cut short is made anew. `--engine docker` makes the image.
     """
-    from tasks.lib import console, environment
+    from tasks.lib import console, environment, image_build
 
     its = settings(c)
+    if image_build.engine(its, "embedded", engine) == "docker":
+        console.note("build.embedded makes the embedded server's image")
+        _make_image(its, "embedded")
+        return
     console.note("build.embedded makes the local engine's virtual environment")
     python = environment.ensure(its)
     if not its.dry:
         console.result(f"embedded environment: {its.paths.shown(python.parent.parent)}")
 
 
-@task()
-def devel(c: Context) -> None:
-    """Build the TensorFlow Serving development image; the local engine needs none.
+@task(help={"engine": ENGINE_HELP})
+def devel(c: Context, engine: str = "") -> None:
+    """Compile TensorFlow Serving for this CPU, into an image; the local engine needs none.
 
-    It has nothing to do there, so that the same chain of tasks works on every engine.
+    It takes hours, and gigabytes of memory and disk: what there is and what it needs is said first. With
+    no Docker Engine it has nothing to do, so that the same chain of tasks works on every engine.
     """
-    from tasks.lib import console
+    from tasks.lib import console, image_build
 
+    its = settings(c)
+    if image_build.engine(its, "devel", engine) == "docker":
+        _make_image(its, "devel")
+        return
     console.note(
         "build.devel: nothing to do on the local engine (it compiles models, not TensorFlow Serving)"
     )
 
 
-@task(default=True, name="all", help={"model": MODEL_HELP})
-def build(c: Context, model: str = "") -> None:
-    """Build what the chosen engine needs for `serve --optimized`."""
-    inside(embedded)(c)
-    inside(optimized)(c, model=model)
+@task(default=True, name="all", help={"model": MODEL_HELP, "engine": ENGINE_HELP})
+def build(c: Context, model: str = "", engine: str = "") -> None:
+    """Build what the chosen engine needs for `serve --optimized`; never starts a compilation of hours."""
+    from tasks.lib import image_build
+
+    chosen = image_build.engine(settings(c), "optimized", engine)
+    if chosen == "local":
+        inside(embedded)(c, engine=chosen)
+    inside(optimized)(c, model=model, engine=chosen)
+
+
+def _make_image(its: Settings, kind: str) -> None:
+    from tasks.lib import console, image_build
+
+    made = image_build.build(its, kind)
+    if made is not None:
+        there = ": already built from the same inputs" if made.was_there else ""
+        console.result(f"{kind} image: {made}{there}")
 
 
 def _say_what_would_be_done(model: Model | None) -> None:

@@ -11,7 +11,7 @@ from tasks.edge import inside, settings, task
     interruption="interrupted: everything that this pipeline started has been taken down.",
     help={
         "model": "NAME or NAME@VERSION; default: the setting `model`",
-        "engine": "auto or local; default: the setting `engine`",
+        "engine": "auto, local or docker; default: the setting `engine`",
         "format": "how the comparison is printed: text, markdown, csv or json",
     },
 )
@@ -37,7 +37,7 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     its = settings(c)
     check_format(format)
     for variant in (its.benchmark.baseline, its.benchmark.candidate):
-        variants.find(its, variant)  # a misspelt one is told now, not after minutes
+        variants.check(its, variant)  # a misspelt one is told now, not after minutes
     reference = model or its.model
     try:
         # The comparison is this task's result; what the other steps print is only progress here.
@@ -45,7 +45,7 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
             _say(1, "download")
             inside(download)(c, model=reference)
             _say(2, "build")
-            inside(build)(c, model=reference)
+            inside(build)(c, model=reference, engine=engine)
             _say(3, "serve both")
             inside(serve)(c, model=reference, engine=engine, variant=its.benchmark.baseline)
             inside(serve)(c, model=reference, engine=engine, variant=its.benchmark.candidate)

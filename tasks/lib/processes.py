@@ -15,9 +15,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from tasks.lib import console
 
@@ -29,6 +31,12 @@ START_TIME_TOLERANCE = 1.0
 
 JOB_GRACE = 5.0
 """Seconds that an interrupted program gets between SIGTERM and SIGKILL: it has nothing to finish."""
+
+
+class Ticker(Protocol):
+    """What shows that a program runs."""
+
+    def tick(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -212,8 +220,11 @@ def run(
     cwd: Path,
     environment: Mapping[str, str],
     capture: bool = True,
+    line: AbstractContextManager[Ticker] | None = None,
 ) -> tuple[int, str]:
     """Run a program to its end while `label` is shown, and return its exit status and stdout.
+
+    `line` shows more than a label and the seconds: its `tick` is called while the program runs.
 
     stderr is appended to `log`; without `capture` stdout is too, and nothing of it is returned. However
     this is left, by Ctrl-C too, the program and its children are gone; if this process is killed
@@ -221,7 +232,7 @@ def run(
     """
     me = myself()
     mark = marker(state, "job", f"{me.pid}-{me.created:.2f}-{time.monotonic_ns()}")
-    with tempfile.TemporaryFile() as stdout, console.waiting(label) as line:
+    with tempfile.TemporaryFile() as stdout, line or console.waiting(label) as shown:
         process = None
         try:
             with uninterrupted():
@@ -237,7 +248,7 @@ def run(
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(0.25)
                     break
-                line.tick()
+                shown.tick()
         finally:
             if process is not None and process.poll() is None:
                 with uninterrupted():
