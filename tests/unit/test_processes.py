@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -208,6 +209,45 @@ def test_a_child_is_ended_whatever_point_it_has_come_to(start: Starter) -> None:
         processes.end_child(process, mark)
         assert process.returncode is not None
         assert not psutil.pid_exists(process.pid)
+
+
+class InterruptedAtTheLock:
+    """Popen's own lock; an interruption comes just after it was taken for the third time."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock, self._taken = lock, 0
+
+    def acquire(self, *args: Any) -> bool:
+        got: bool = self._lock.acquire(*args)
+        self._taken += 1
+        if self._taken == 3:
+            signal.raise_signal(signal.SIGINT)
+        return got
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        assert self._lock.acquire(timeout=10), "the lock was left taken"
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_an_interruption_at_any_moment_does_not_keep_the_process_from_being_collected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = processes.spawn
+
+    def spawn(*args: Any, **kwargs: Any) -> subprocess.Popen[bytes]:
+        process = real(*args, **kwargs)
+        process._waitpid_lock = InterruptedAtTheLock(process._waitpid_lock)  # type: ignore[attr-defined]
+        return process
+
+    monkeypatch.setattr(processes, "spawn", spawn)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "import time; time.sleep(60)")
+    assert processes.carriers(marker(tmp_path, "job", "")) == []
 
 
 def test_tail(tmp_path: Path) -> None:

@@ -337,12 +337,10 @@ class LocalEngine:
                     self._show_log(server)
                     raise too_late(server, limit)
                 line.tick()
-                try:
-                    status = process.wait(pause)
-                except subprocess.TimeoutExpired:
-                    pause = min(pause * 1.3, 0.5)
-                else:
+                status = processes.wait(process, pause)
+                if status is not None:
                     break
+                pause = min(pause * 1.3, 0.5)
         record = self._read(server.id)
         if record is None or record.state != STARTING:
             raise stopped_meanwhile(server)
