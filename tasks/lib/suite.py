@@ -18,17 +18,15 @@ EMBEDDED = Path("tests", "embedded")
 
 
 def run(settings: Settings, fast: bool, select: str) -> None:
-    """Run the unit tests and, unless `fast`, those that start servers.
+    """Run the tests; if `fast`, only unit tests that start no process.
 
     `select` is a pytest -k expression, or empty. Raises GateFailed if a test failed.
     """
     if find_spec("pytest") is None:
         raise SuiteError("pytest is not installed.", "Install it: pip install -r tests/requirements.txt")
-    folders = [str(UNIT)] if fast else [str(UNIT), str(INTEGRATION)]
+    which = [str(UNIT), "-m", "not processes"] if fast else [str(UNIT), str(INTEGRATION)]
     only = ["-k", select] if select else []
-    commands: list[tuple[list[str], dict[str, str]]] = [
-        ([sys.executable, "-m", "pytest", *folders, *only], {})
-    ]
+    commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-m", "pytest", *which, *only], {})]
     if not fast:
         commands.append(_embedded(settings, only))
     failed = [status for argv, added in commands if (status := _call(settings, argv, added))]

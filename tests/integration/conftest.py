@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = {
-    "INVOKE_BENCHMARK_ROUNDS": "3",
+    "INVOKE_BENCHMARK_ROUNDS": "2",
     "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12",
     "INVOKE_BENCHMARK_WARMUP_REQUESTS": "4",
 }
@@ -153,9 +153,39 @@ def publisher(small_models: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def resnet(embedded_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite whose seeded ResNet-50 is there, with its optimized artefact: what takes a minute to make."""
-    for suite in _suite(tmp_path_factory.mktemp("resnet") / "suite"):
-        suite.run("download", "--source", "seeded")
-        suite.run("build.optimized")
+def small(publisher: str, embedded_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite that has the small models tf1, keras and plain."""
+    for suite in _suite(tmp_path_factory.mktemp("small") / "suite"):
+        for name in ("tf1", "keras", "plain"):
+            suite.run("download", "--model", name, "--url", f"{publisher}/{name}.tar.gz")
         yield suite
+
+
+@pytest.fixture
+def tf1(small: Suite) -> Suite:
+    """`small` with its model that takes photos, and an optimized artefact of that."""
+    suite = small.with_environment(INVOKE_MODEL="tf1")
+    if not (suite.folder / "models" / "tf1" / ".optimized").exists():
+        suite.run("build.optimized", "--precision", "f32")
+    return suite
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What the main job printed where nothing was there yet, and the suite that it has filled."""
+
+    suite: Suite
+    done: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def first_run(embedded_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
+    """The main job, once: it builds a ResNet-50 and its artefact, which takes a minute."""
+    for suite in _suite(tmp_path_factory.mktemp("resnet") / "suite"):
+        yield FirstRun(suite, suite.run("pipeline"))
+
+
+@pytest.fixture
+def resnet(first_run: FirstRun) -> Suite:
+    """A suite whose seeded ResNet-50 is there, with its optimized artefact."""
+    return first_run.suite

@@ -13,10 +13,9 @@ from tests.integration.conftest import Suite
 
 
 @pytest.mark.parametrize(("name", "version"), [("tf1", 1538687457), ("keras", 1), ("plain", 3)])
-def test_from_an_archive_to_equal_answers(suite: Suite, publisher: str, name: str, version: int) -> None:
-    model = suite.with_environment(INVOKE_MODEL=name)
-    model.run("download", "--url", f"{publisher}/{name}.tar.gz")
-    assert (suite.folder / "models" / name / str(version) / "saved_model.pb").is_file()
+def test_from_an_archive_to_equal_answers(small: Suite, name: str, version: int) -> None:
+    model = small.with_environment(INVOKE_MODEL=name)
+    assert (small.folder / "models" / name / str(version) / "saved_model.pb").is_file()
 
     table = model.run("build.optimized").stdout
     assert "chosen" in table
@@ -27,7 +26,7 @@ def test_from_an_archive_to_equal_answers(suite: Suite, publisher: str, name: st
     assert record["model"]["warning"] is None
     assert record["verdict"]["agreement"] | {"same": 12, "holds": True} == record["verdict"]["agreement"]
     assert record["verdict"]["candidate"]["backend"] == "OpenVINO"
-    assert suite.servers() == []
+    assert small.servers() == []
 
 
 def test_the_seeded_model_tells_the_photos_apart(resnet: Suite) -> None:

@@ -77,7 +77,7 @@ def test_a_scaled_weight_is_caught_before_anything_is_timed(kept: Suite) -> None
     assert kept.servers() == []
 
 
-def test_a_conversion_that_goes_wrong_is_refused(small: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_that_goes_wrong_is_refused(stale: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between converting and choosing stands the agreement check: here the converter scales a weight."""
     real = optimize.convert
 
@@ -87,27 +87,51 @@ def test_a_conversion_that_goes_wrong_is_refused(small: Suite, monkeypatch: pyte
         return native
 
     monkeypatch.setattr(optimize, "convert", faulty)
-    settings = settings_of(small, monkeypatch)
+    settings = settings_of(stale, monkeypatch)
+    before = manifest_of(stale).read_text()
     with pytest.raises(OptimizeError, match=r"can be trusted \(f32: "):
         optimize.build(settings, store.find(settings.paths, "tf1"), "f32")
-    assert not (small.folder / "models" / "tf1" / ".optimized").exists()
-    assert small.servers() == []
+    assert manifest_of(stale).read_text() == before
+    assert stale.servers() == []
 
 
-def test_an_artefact_of_something_else_is_built_again(small: Suite) -> None:
-    small.run("build.optimized", "--precision", "f32")
-    manifest = small.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "fingerprint": "of another"}))
-    done = small.run("build.optimized", "--precision", "f32")
+def test_a_precision_that_this_cpu_lacks_is_named(stale: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU without AVX-512 BF16, where converting finds f32 alone."""
+    real = optimize.convert
+
+    def without_bf16(settings: Settings, model: Model, target: Path) -> list[str]:
+        return [precision for precision in real(settings, model, target) if precision != "bf16"]
+
+    monkeypatch.setattr(optimize, "convert", without_bf16)
+    settings = settings_of(stale, monkeypatch)
+    outcome = optimize.build(settings, store.find(settings.paths, "tf1"), "auto")
+    assert outcome is not None
+    _stock, f32, bf16 = optimize.table(outcome)
+    assert (f32["precision"], f32["decision"]) == ("f32", "chosen")
+    assert (bf16["precision"], bf16["decision"]) == ("bf16", "this CPU does not compute it natively")
+    assert bf16["p50 ms"] == "-"
+
+
+def test_an_artefact_of_something_else_is_built_again(stale: Suite) -> None:
+    done = stale.run("build.optimized", "--precision", "f32")
     assert "converting tf1@1538687457" in done.stderr
     assert "optimized tf1@1538687457: f32" in done.stdout
 
 
+def manifest_of(suite: Suite) -> Path:
+    return suite.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
+
+
 @pytest.fixture
-def small(suite: Suite, publisher: str) -> Suite:
-    """A suite with a small model that takes photos."""
-    suite.run("download", "--model", "tf1", "--url", f"{publisher}/tf1.tar.gz")
-    return suite.with_environment(INVOKE_MODEL="tf1")
+def stale(tf1: Suite) -> Iterator[Suite]:
+    """A suite whose artefact says that it was made from something else."""
+    manifest = manifest_of(tf1)
+    good = manifest.read_text()
+    bad = json.dumps({**json.loads(good), "fingerprint": "of another"})
+    manifest.write_text(bad)
+    yield tf1
+    if manifest.read_text() == bad:
+        manifest.write_text(good)
 
 
 def settings_of(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> Settings:

@@ -52,29 +52,28 @@ def test_a_model_without_a_default_signature_is_served(suite: Suite, publisher: 
     assert json.loads(answer.stdout) == {"predictions": [3.0, 8.0]}
 
 
-def test_a_server_of_something_older_is_replaced(suite: Suite, publisher: str) -> None:
-    tf1 = suite.with_environment(INVOKE_MODEL="tf1", INVOKE_OPTIMIZE_PRECISION="f32")
-    tf1.run("download", "--url", f"{publisher}/tf1.tar.gz")
+def test_a_server_of_something_older_is_replaced(tf1: Suite) -> None:
     tf1.run("serve", "--optimized")
-    manifest = suite.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
+    manifest = tf1.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
     manifest.write_text(manifest.read_text() + "\n")
     replaced = tf1.run("serve", "--optimized")
     assert "not with what is wanted now: starting it anew" in replaced.stderr
     (one,) = json.loads(tf1.run("serve.status", "--format", "json").stdout)
     assert (one["variant"], one["precision"], one["state"]) == ("optimized", "f32", "ready")
+    tf1.run("teardown")
 
 
-def test_a_port_that_is_taken(resnet: Suite) -> None:
+def test_a_port_that_is_taken(tf1: Suite) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = resnet.run("serve", "--port", port, code=1)
+        done = tf1.run("serve", "--port", port, code=1)
         assert f"port {port}" in done.stderr.lower()
-        assert resnet.servers() == []
-        default = resnet.with_environment(INVOKE_SERVE_REST_PORT=port).run("serve")
+        assert tf1.servers() == []
+        default = tf1.with_environment(INVOKE_SERVE_REST_PORT=port).run("serve")
         assert f"port {port} is taken" in default.stderr
-    resnet.run("teardown")
+    tf1.run("teardown")
 
 
 def test_a_server_that_dies_while_loading_is_explained(suite: Suite) -> None:
@@ -105,16 +104,16 @@ def test_a_wrong_word_is_answered_with_a_sentence(suite: Suite) -> None:
     assert "INVOKE_SERVE_REST_PORT" in wrong.stderr
 
 
-def test_a_photo_that_is_no_image(resnet: Suite) -> None:
-    resnet.run("serve")
-    wrong = resnet.folder / "note.jpg"
+def test_a_photo_that_is_no_image(tf1: Suite) -> None:
+    tf1.run("serve")
+    wrong = tf1.folder / "note.jpg"
     wrong.write_text("not a photo")
-    assert "is not an image" in resnet.run("predict", str(wrong), code=1).stderr
-    resnet.run("teardown")
+    assert "is not an image" in tf1.run("predict", str(wrong), code=1).stderr
+    tf1.run("teardown")
 
 
-def test_teardown_twice(resnet: Suite) -> None:
-    resnet.run("serve")
-    assert "stopped stock resnet@1" in resnet.run("teardown").stdout
-    resnet.run("teardown")
-    assert resnet.servers() == []
+def test_teardown_twice(tf1: Suite) -> None:
+    tf1.run("serve")
+    assert "stopped stock tf1@1538687457" in tf1.run("teardown").stdout
+    tf1.run("teardown")
+    assert tf1.servers() == []

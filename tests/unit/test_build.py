@@ -8,6 +8,8 @@ import pytest
 
 from tests.unit.commandline import CommandLine
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def nowhere(tmp_path: Path) -> dict[str, str]:

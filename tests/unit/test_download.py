@@ -21,6 +21,8 @@ from tests.unit.archives import saved_model, tar, tree
 from tests.unit.commandline import ROOT, CommandLine
 from tests.unit.fileserver import Server
 
+pytestmark = pytest.mark.processes
+
 ARCHIVE = saved_model("7", size=1_500_000)
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
 

@@ -25,6 +25,8 @@ from tasks.lib.errors import EnvironmentBuildError, OptimizeError
 from tasks.lib.settings import Settings
 from tests.unit.standin import ROOT, wait_for
 
+pytestmark = pytest.mark.processes
+
 
 def make_wheel(folder: Path, version: str) -> Path:
     """A wheel of the package `tiny`, whose only module knows its version."""

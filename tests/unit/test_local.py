@@ -30,6 +30,8 @@ from tasks.lib.variants import Variant
 from tests.unit import standin
 from tests.unit.standin import wait_for
 
+pytestmark = pytest.mark.processes
+
 STOCK = Variant("stock", "tensorflow", "f32")
 OPTIMIZED = Variant("optimized", "openvino", "bf16")
 

@@ -19,6 +19,8 @@ from tasks.lib import processes
 from tasks.lib.processes import Identity, marker
 from tests.unit.standin import ROOT, wait_for
 
+pytestmark = pytest.mark.processes
+
 SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 IGNORE_SIGTERM = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 STUBBORN = [sys.executable, "-c", f"{IGNORE_SIGTERM}; print('up', flush=True); time.sleep(600)"]

@@ -20,6 +20,8 @@ from tasks.lib import artefact
 from tests.unit import standin
 from tests.unit.standin import ROOT, Desk, at_a_desk
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:

@@ -12,6 +12,8 @@ from tasks.lib import environment, processes, store
 from tests.unit.archives import tree
 from tests.unit.standin import Desk, at_a_desk
 
+pytestmark = pytest.mark.processes
+
 Shown = pytest.CaptureFixture[str]
 
 
