@@ -19,8 +19,8 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     """Do everything: download, build, serve stock and optimized, benchmark, teardown.
 
     Whatever happens, an error or Ctrl-C included, nothing is left running: servers that were up before
-    are stopped too. The first run installs
-    the embedded environment and takes some minutes; later ones take about two.
+    are stopped too. The first run installs the embedded environment and takes some minutes; later ones
+    take about two.
     """
     import sys
     from contextlib import redirect_stdout
@@ -28,6 +28,7 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     from tasks.benchmark import benchmark
     from tasks.build import build
     from tasks.download import download
+    from tasks.lib import settings as checks
     from tasks.lib import variants
     from tasks.lib.processes import uninterrupted
     from tasks.lib.report import check_format
@@ -36,8 +37,9 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
 
     its = settings(c)
     check_format(format)
+    checks.engine(its, engine)
     for variant in (its.benchmark.baseline, its.benchmark.candidate):
-        variants.check(its, variant)  # a misspelt one is told now, not after minutes
+        variants.check(its, variant)  # a wrong word is told now, not after minutes
     reference = model or its.model
     try:
         # The comparison is this task's result; what the other steps print is only progress here.

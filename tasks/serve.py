@@ -80,9 +80,8 @@ def status(c: Context, variant: str = "", model: str = "", format: str = "text")
     rows = [_row(server) for _, server in _matching(its, variant, model)]
     if not rows:
         console.note(_nothing(variant, model))
-        if format == "text":
-            return
-    console.result(render(rows, format))
+    if rows or format == "json":  # an empty JSON list can be read; an empty table says nothing
+        console.result(render(rows, format))
 
 
 @task(

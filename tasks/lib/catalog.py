@@ -77,8 +77,9 @@ def get(paths: Paths, name: str) -> Entry:
     """The catalogue's entry for `name`. Raises ModelError, naming those that there are."""
     entries = read(paths)
     if name not in entries:
+        known = ", ".join(f"{entry.name} ({entry.description})" for entry in entries.values())
         raise ModelError(
-            f"{paths.shown(path(paths))} has no model {name!r}; it has: {', '.join(entries) or 'none'}.",
+            f"{paths.shown(path(paths))} has no model {name!r}; it has: {known or 'none'}.",
             f"Bring one of your own in with `invoke download --model {name} --url URL` (or --path FOLDER).",
         )
     return entries[name]

@@ -13,13 +13,14 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib import build_reasons, console, daemon, images, locks, preflight, processes
+from tasks.lib import settings as checks
 from tasks.lib.build_log import Failure, Reader, failure
 from tasks.lib.build_progress import Progress
 from tasks.lib.engines import pull
-from tasks.lib.errors import DockerError, ImageBuildError, SettingError
+from tasks.lib.errors import DockerError, ImageBuildError
 from tasks.lib.images import LABEL, Built
 from tasks.lib.preflight import Limits
-from tasks.lib.settings import ENGINES, Settings
+from tasks.lib.settings import Settings
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -44,9 +45,7 @@ def engine(settings: Settings, kind: str, asked: str = "") -> str:
     embedded environment serves both engines, so build.embedded makes that. Raises SettingError if there
     is no such engine.
     """
-    wanted = asked or settings.engine
-    if wanted not in ENGINES:
-        raise SettingError(f"There is no engine {wanted!r}.", f"Choose one of: {', '.join(ENGINES)}.")
+    wanted = checks.engine(settings, asked)
     if wanted == "auto":
         wanted, why = _automatic(settings, kind)
     else:

@@ -77,7 +77,6 @@ class RemoteFile(io.RawIOBase):
         self.url = public(url)
         self.length: int | None = None
         """Bytes in all; None where the server does not say."""
-        self.content_type = ""
         self.on_bytes: Callable[[int], object] = lambda count: None
         """Called with the number of bytes that have arrived anew."""
         self._address = url
@@ -254,7 +253,6 @@ class RemoteFile(io.RawIOBase):
         """Take from a whole answer what later ones are held against."""
         self._answered = True
         self.length = _whole_number(response.headers.get("Content-Length"))
-        self.content_type = response.headers.get("Content-Type", "")
         tag = response.headers.get("ETag", "")
         # A weak tag does not promise the same bytes, and must not stand in If-Range.
         self._validator = tag if tag.startswith('"') else response.headers.get("Last-Modified")

@@ -159,6 +159,16 @@ class Settings:
 
 
 ENGINES = ("auto", "local", "docker")
+
+
+def engine(settings: Settings, asked: str | None) -> str:
+    """The engine that a flag asks for, else the setting's. Raises SettingError if there is none such."""
+    wanted = asked or settings.engine
+    if wanted not in ENGINES:
+        raise SettingError(f"There is no engine {wanted!r}.", f"Choose one of: {', '.join(ENGINES)}.")
+    return wanted
+
+
 PRECISIONS = ("f32", "bf16")
 
 

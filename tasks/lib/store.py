@@ -154,14 +154,6 @@ def load(paths: Paths, name: str, version: int) -> Model:
     return Model(name, version, folder, _read_origin(paths, folder))
 
 
-def installed(paths: Paths) -> list[Model]:
-    """Every version of every model on disk, by name and version."""
-    if not paths.models.is_dir():
-        return []
-    names = sorted(folder.name for folder in paths.models.iterdir() if is_name(folder.name))
-    return [load(paths, name, version) for name in names for version in versions(paths, name)]
-
-
 def saved_models(folder: Path) -> list[Path]:
     """The folders at or below `folder` that hold a SavedModel, sorted. Links are not followed."""
     found = []

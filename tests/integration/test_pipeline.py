@@ -66,9 +66,12 @@ def test_a_failing_pipeline_leaves_nothing_running(resnet: Suite) -> None:
     assert resnet.servers() == []
 
 
-def test_a_misspelt_variant_is_told_before_anything_is_done(suite: Suite) -> None:
+def test_a_misspelt_word_is_told_before_anything_is_done(suite: Suite) -> None:
     done = suite.with_environment(INVOKE_BENCHMARK_CANDIDATE="missing").run("pipeline", code=1)
     assert "There is no variant 'missing'" in done.stderr
+    assert "[1/5]" not in done.stderr
+    done = suite.run("pipeline", "--engine", "podman", code=1)
+    assert "There is no engine 'podman'" in done.stderr
     assert "[1/5]" not in done.stderr
 
 

@@ -39,7 +39,7 @@ def test_a_catalogue_beside_the_models_comes_first(settings: Settings) -> None:
 def test_an_unknown_model_is_told_with_those_that_there_are(settings: Settings) -> None:
     with pytest.raises(ModelError) as caught:
         catalog.get(settings.paths, "resnext")
-    assert "has no model 'resnext'; it has: resnet." in caught.value.problem
+    assert "has no model 'resnext'; it has: resnet (ResNet-50 v2, " in caught.value.problem
     assert "invoke download --model resnext --url URL" in caught.value.remedy
 
 

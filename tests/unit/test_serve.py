@@ -145,6 +145,8 @@ def test_status_of_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> No
     serve.status(desk.context())
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "nothing is running\n")
+    serve.status(desk.context(), format="csv")
+    assert capsys.readouterr().out == ""
     serve.status(desk.context(), format="json")
     assert capsys.readouterr().out == "[]\n"
 

@@ -133,16 +133,6 @@ def test_the_record_stands_beside_the_version(settings: Settings) -> None:
     assert sorted(os.listdir(record.parent)) == ["3", "3.origin.json"]
 
 
-def test_everything_that_is_installed(settings: Settings) -> None:
-    assert store.installed(settings.paths) == []
-    put(settings, "b", "1")
-    put(settings, "a", "10")
-    put(settings, "a", "9")
-    (settings.paths.models / "samples").mkdir()
-    (settings.paths.models / "catalog.toml").touch()
-    assert [str(model) for model in store.installed(settings.paths)] == ["a@9", "a@10", "b@1"]
-
-
 def test_what_is_said_of_an_origin() -> None:
     def origin(source: str) -> Origin:
         return Origin(source, "http://host/x", None, "")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,31 +174,29 @@ def _tensor(reference: str) -> str:
     return reference if ":" in reference else f"{reference}:0"
 
 
-def _ancestors(nodes: Mapping[str, NodeDef], names: Sequence[str]) -> set[str]:
+def _ancestors(nodes: Mapping[str, NodeDef], names: Iterable[str]) -> set[str]:
     """`names` and every node that leads to one of them."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(_node(reference) for reference in nodes[name].input)
-    return found
+    return _reached(names, lambda name: (_node(reference) for reference in nodes[name].input))
 
 
-def _descendants(nodes: Mapping[str, NodeDef], among: set[str], names: set[str]) -> set[str]:
+def _descendants(nodes: Mapping[str, NodeDef], among: set[str], names: Iterable[str]) -> set[str]:
     """`names` and every node of `among` that one of them leads to."""
     users: dict[str, list[str]] = {}
     for name in among:
         for reference in nodes[name].input:
             users.setdefault(_node(reference), []).append(name)
+    return _reached(names, lambda name: users.get(name, ()))
+
+
+def _reached(names: Iterable[str], neighbours: Callable[[str], Iterable[str]]) -> set[str]:
+    """`names` and what can be reached from them."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting.extend(users.get(name, ()))
+            waiting.extend(neighbours(name))
     return found
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Protocol
 
+from tasks.lib import artefact
+from tasks.lib.settings import Settings
 from tasks.lib.store import Model
 from tasks.lib.variants import Variant
 
@@ -38,6 +42,24 @@ class Server:
 
     def __str__(self) -> str:
         return f"{self.variant.name} {self.model}@{self.version} on port {self.rest_port}"
+
+
+def planned(
+    settings: Settings, engine: str, model: Model, variant: Variant, port: int, image: str = ""
+) -> Server:
+    """A server that is about to be started, under an id of its own."""
+    return Server(
+        id=secrets.token_hex(6),
+        engine=engine,
+        model=model.name,
+        version=model.version,
+        variant=variant,
+        host=settings.serve.host,
+        rest_port=port,
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        content=artefact.content_of(model, variant),
+        image=image,
+    )
 
 
 class Engine(Protocol):

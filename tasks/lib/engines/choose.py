@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tasks.lib import console, variants
+from tasks.lib import settings as checks
 from tasks.lib.engines.base import Engine, Server
 from tasks.lib.errors import DockerError, SettingError
-from tasks.lib.settings import ENGINES, Settings
+from tasks.lib.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.lib.engines.docker import DockerEngine
@@ -21,9 +22,7 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
     there, or in a registry that answers. Raises SettingError if there is no such engine, or a variant
     is not for it; DockerError if Docker was asked for and does not answer.
     """
-    wanted = name or settings.engine
-    if wanted not in ENGINES:
-        raise SettingError(f"There is no engine {wanted!r}.", f"Choose one of: {', '.join(ENGINES)}.")
+    wanted = checks.engine(settings, name)
     if wanted == "auto":
         return _automatic(settings, needed)
     for variant in needed:

@@ -8,16 +8,14 @@ the next one. A server that ended by itself is dropped from the list; what it wr
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import artefact, console, daemon, locks, processes
+from tasks.lib import console, daemon, locks, processes
+from tasks.lib.engines import base, ended, ports, pull, refusals, serving_log, source
 from tasks.lib.engines import container as plans
-from tasks.lib.engines import ended, ports, pull, refusals, serving_log, source
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.container import READY, STARTING, STOPPING
 from tasks.lib.engines.ports import PortLost
@@ -206,24 +204,14 @@ class DockerEngine:
             with self._locked():
                 # Listing them first also frees the ports of those that a killed call has left.
                 ours = self.servers()
-                planned = Server(
-                    id=secrets.token_hex(6),
-                    engine=self.name,
-                    model=model.name,
-                    version=model.version,
-                    variant=variant,
-                    host=self._settings.serve.host,
-                    rest_port=ports.choose(
-                        self._settings.serve,
-                        port,
-                        ours,
-                        servers_elsewhere(self._settings, self.name),
-                        grpc=plans.has_grpc(variant),
-                    ),
-                    started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                    content=artefact.content_of(model, variant),
-                    image=image,
+                chosen = ports.choose(
+                    self._settings.serve,
+                    port,
+                    ours,
+                    servers_elsewhere(self._settings, self.name),
+                    grpc=plans.has_grpc(variant),
                 )
+                planned = base.planned(self._settings, self.name, model, variant, chosen, image)
                 plan = plans.plan(self._settings, planned, model, image)
                 console.command(plan.command())
                 planned = plans.without_recipe(planned)

@@ -10,17 +10,15 @@ from the list; what it wrote is kept in .state/servers/ended/.
 from __future__ import annotations
 
 import json
-import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
-from tasks.lib import artefact, console, disk, environment, locks, processes
-from tasks.lib.engines import ended, ports
+from tasks.lib import console, disk, environment, locks, processes
+from tasks.lib.engines import base, ended, ports
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
@@ -259,17 +257,8 @@ class LocalEngine:
         try:
             with self._locked():
                 records = self._survey()
-                planned = Server(
-                    id=secrets.token_hex(6),
-                    engine=self.name,
-                    model=model.name,
-                    version=model.version,
-                    variant=variant,
-                    host=self._settings.serve.host,
-                    rest_port=ports.choose(self._settings.serve, port, [record.server for record in records]),
-                    started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                    content=artefact.content_of(model, variant),
-                )
+                chosen = ports.choose(self._settings.serve, port, [record.server for record in records])
+                planned = base.planned(self._settings, self.name, model, variant, chosen)
                 argv, added = self.command(planned, model)
                 console.command(environment.shown(self._settings, argv), added)
                 if self._settings.dry:
