@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from tasks.lib import servers, variants
+from tasks.lib import processes, servers, variants
 from tasks.lib.engines.base import Engine, Server
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
@@ -27,7 +27,7 @@ def up(settings: Settings, engine: Engine, model: Model, names: Sequence[str]) -
 def _server(stack: ExitStack, settings: Settings, engine: Engine, model: Model, variant: Variant) -> Server:
     server, is_new = servers.bring_up(settings, engine, model, variant)
     if is_new:
-        stack.callback(engine.stop, server, settings.serve.stop_grace)
+        stack.callback(processes.finish, engine.stop, server, settings.serve.stop_grace)
     return server
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.lib import artefact, console, disk, environment, inputs, locks, verdict
+from tasks.lib import artefact, console, disk, environment, inputs, locks, processes, verdict
 from tasks.lib.agreement import Agreement, compare
 from tasks.lib.artefact import Artefact
 from tasks.lib.client import Client
@@ -195,7 +195,7 @@ def check(
 def _up(stack: ExitStack, engine: LocalEngine, model: Model, variant: Variant, settings: Settings) -> Server:
     """Start a server that is stopped when `stack` is left; its variant is nobody else's."""
     server = engine.start(model, variant)
-    stack.callback(engine.stop, server, settings.serve.stop_grace)
+    stack.callback(processes.finish, engine.stop, server, settings.serve.stop_grace)
     return server
 
 

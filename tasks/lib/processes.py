@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -301,6 +301,12 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         if arrived:
             signal.raise_signal(arrived[0])
+
+
+def finish(call: Callable[..., object], *args: object) -> None:
+    """`call` with interruptions held back: a second Ctrl-C must not stop what the first one asked for."""
+    with uninterrupted():
+        call(*args)
 
 
 def tail(log: Path, lines: int | None = None) -> str:

@@ -152,14 +152,15 @@ def registry(folder: Path, secured: bool = False) -> Iterator[str]:
             ["docker-registry", "serve", str(folder / "config.yml")], stdout=output, stderr=output
         )
     try:
-        wait_for(lambda: _accepts(port) or process.poll() is not None)
+        wait_for(lambda: accepts(port) or process.poll() is not None)
         assert process.poll() is None, (folder / "registry.log").read_text()[-2000:]
         yield f"127.0.0.1:{port}"
     finally:
         end(process)
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Whether something listens on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -195,14 +196,30 @@ def base_tarball() -> Path:
     return kept
 
 
-def docker(address: str, *words: str, **environment: str) -> str:
+def environment(address: str) -> dict[str, str]:
+    """What makes the docker command talk to the daemon at `address`."""
+    return {**os.environ, **({"DOCKER_HOST": address} if address else {})}
+
+
+def docker(address: str, *words: str) -> str:
     """Run the docker command and return what it printed."""
     done = subprocess.run(
         ["docker", *words],
-        env={**os.environ, "DOCKER_HOST": address, **environment},
+        env=environment(address),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, f"docker {' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return done.stdout.strip()
+
+
+def builder(wanted: str) -> dict[str, str]:
+    """What chooses the builder, "0" the classic one or "1" BuildKit, with a docker command that has it."""
+    return {"DOCKER_BUILDKIT": wanted, "PATH": f"{old_docker().parent}:{os.environ['PATH']}"}
+
+
+def old_docker() -> Path:
+    """Debian's docker command speaks BuildKit itself; newer ones need a plugin for it."""
+    debians = Path("/usr/bin/docker")
+    return debians if debians.exists() else Path(str(shutil.which("docker")))

@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.docker import engine
+
 ROOT = Path(__file__).resolve().parents[3]
 
 SERVER = "/usr/local/bin/tensorflow_model_server"
@@ -304,7 +306,7 @@ def test_a_failed_build_ends_with_the_step_and_the_lines_that_matter(project: Pr
         DEVEL + 'RUN i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo "[$i / 50] Compiling"; done; '
         "echo 'ERROR: one.cc:1:1: Compiling one.cc failed'; echo 'one.cc:3: error: no such thing'; exit 3\n",
     )
-    told = project.run("build.devel", code=1, **with_buildkit(buildkit)).stderr
+    told = project.run("build.devel", code=1, **engine.builder(buildkit)).stderr
     assert "build.devel failed at step" in told
     end = told[told.rindex("build.devel failed at step") - 400 :]
     assert "  ERROR: one.cc:1:1: Compiling one.cc failed\n  one.cc:3: error: no such thing\n" in end
@@ -324,7 +326,7 @@ def test_an_out_of_memory_kill_is_answered_with_what_to_set(project: Project, bu
         code=1,
         INVOKE_BUILD_MEMORY_MB="6000",
         INVOKE_BUILD_JOBS="4",
-        **with_buildkit(buildkit),
+        **engine.builder(buildkit),
     ).stderr
     assert "error: build.devel ran out of memory.\n" in told
     assert "It had INVOKE_BUILD_MEMORY_MB=6000 and INVOKE_BUILD_JOBS=4: set them to 4000 and 2" in told
@@ -333,7 +335,7 @@ def test_an_out_of_memory_kill_is_answered_with_what_to_set(project: Project, bu
 @pytest.mark.parametrize("buildkit", ["0", "1"])
 def test_both_builders_make_the_same_image(project: Project, buildkit: str) -> None:
     require_buildkit(project, buildkit)
-    done = project.run("build.devel", "build.optimized", **with_buildkit(buildkit))
+    done = project.run("build.devel", "build.optimized", **engine.builder(buildkit))
     assert "--config=nativeopt, avx2 fma" in done.stdout
     assert "Compiling one.cc" in project.log("devel")
 
@@ -438,7 +440,7 @@ SLEEP = "7219"
 def slow_build(project: Project, buildkit: str) -> subprocess.Popen[str]:
     """A build that has come to a step which does not end."""
     project.write("Dockerfile.devel", DEVEL + f"RUN sleep {SLEEP}\n")
-    process = project.start("build.devel", **with_buildkit(buildkit))
+    process = project.start("build.devel", **engine.builder(buildkit))
     wait_until(lambda: bool(sleepers()) or process.poll() is not None, "the slow step runs")
     assert process.poll() is None, process.communicate()
     return process
@@ -466,20 +468,10 @@ def wait_until(condition: Any, what: str, timeout: float = 30) -> None:
         pause.wait(0.05)
 
 
-def with_buildkit(wanted: str) -> dict[str, str]:
-    """The environment that chooses the builder, with a docker command that has BuildKit in it."""
-    return {"DOCKER_BUILDKIT": wanted, "PATH": f"{_old_docker().parent}:{os.environ['PATH']}"}
-
-
-def _old_docker() -> Path:
-    """Debian's docker command speaks BuildKit itself; newer ones need a plugin for it."""
-    return Path("/usr/bin/docker") if Path("/usr/bin/docker").exists() else Path(str(shutil.which("docker")))
-
-
 def require_buildkit(project: Project, wanted: str) -> None:
     if wanted == "1" and "buildx" not in docker(project.host, "info"):
         version = subprocess.run(
-            [_old_docker(), "--version"], capture_output=True, text=True, check=True
+            [engine.old_docker(), "--version"], capture_output=True, text=True, check=True
         ).stdout
         if "version 20." not in version:
             pytest.skip("this docker command has no BuildKit")
