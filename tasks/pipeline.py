@@ -28,8 +28,8 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     from tasks.benchmark import benchmark
     from tasks.build import build
     from tasks.download import download
-    from tasks.lib import settings as checks
     from tasks.lib import variants
+    from tasks.lib.engines.choose import choose
     from tasks.lib.processes import uninterrupted
     from tasks.lib.report import check_format
     from tasks.serve import serve
@@ -37,9 +37,11 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
 
     its = settings(c)
     check_format(format)
-    checks.engine(its, engine)
-    for variant in (its.benchmark.baseline, its.benchmark.candidate):
+    names = [its.benchmark.baseline, its.benchmark.candidate]
+    for variant in names:
         variants.check(its, variant)  # a wrong word is told now, not after minutes
+    # Chosen once for both: asked for each step anew, auto could answer differently.
+    engine = choose(its, engine or None, names).name
     reference = model or its.model
     try:
         # The comparison is this task's result; what the other steps print is only progress here.

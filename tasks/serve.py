@@ -118,7 +118,8 @@ def logs(c: Context, variant: str = "", model: str = "", lines: str = LOG_LINES)
 def stop(c: Context, variant: str = "", model: str = "") -> None:
     """Stop servers: all that this suite started, or those of a variant or a model.
 
-    Requests in flight are finished first, for as long as the setting serve.stop_grace allows.
+    The embedded server finishes the requests in flight first, for as long as the setting
+    serve.stop_grace allows; TensorFlow Serving has no such way of ending.
     """
     from tasks.lib import console
 
@@ -160,7 +161,7 @@ def _say_what_would_be_done(
     if model is None:
         console.note(f"would serve {variant.name} {reference}")
         return
-    if variant.is_optimized and artefact.read(its, model) is None:
+    if variant.needs_artefact and artefact.read(its, model) is None:
         console.note(f"would build the optimized {model} for this machine")
     where.start(model, variant, port)
 

@@ -95,7 +95,7 @@ def fingerprint(settings: Settings, model: Model) -> str:
 def content_of(model: Model, variant: Variant) -> str:
     """SHA-256 of what a server of `variant` loads; empty if it is not there yet."""
     try:
-        if variant.is_optimized:
+        if variant.needs_artefact:
             # The manifest names every file by its digest.
             return _digest(folder_of(model) / MANIFEST)
         return content_digest(model.folder)

@@ -25,7 +25,7 @@ def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Se
     running = [server for engine in all_engines(settings) for server in engine.servers()]
     running.sort(key=lambda server: server.started)
     for server in reversed(running):
-        if server.model != wanted.name or wanted.version not in (None, server.version):
+        if server.model != wanted.name or wanted.version not in (None, server.version) or server.temporary:
             continue
         if variant in (None, server.variant.name):
             return server

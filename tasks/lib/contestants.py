@@ -25,7 +25,7 @@ def up(settings: Settings, engine: Engine, model: Model, names: Sequence[str]) -
 
 
 def _server(stack: ExitStack, settings: Settings, engine: Engine, model: Model, variant: Variant) -> Server:
-    server, is_new = servers.bring_up(settings, engine, model, variant)
+    server, is_new = servers.bring_up(settings, engine, model, variant, temporary=True)
     if is_new:
         stack.callback(processes.finish, engine.stop, server, settings.serve.stop_grace)
     return server
@@ -39,4 +39,5 @@ def _contestant(server: Server) -> Contestant:
         backend=variants.BACKENDS[server.variant.backend],
         precision=server.variant.precision,
         image=server.image,
+        image_id=server.image_id,
     )

@@ -100,6 +100,12 @@ def command(settings: Settings, module: str, args: Sequence[str]) -> tuple[list[
     return [str(python(settings)), "-m", module, *args], {"PYTHONPATH": str(SOURCES)}
 
 
+def program(settings: Settings) -> list[str]:
+    """What the embedded server is, in digests: the environment's inputs and its own sources."""
+    sources = sorted((settings.paths.root / SOURCES / "embedded_server").glob("*.py"))
+    return [_fingerprint(settings), *(sha256(source.read_bytes()).hexdigest() for source in sources)]
+
+
 def inherited() -> dict[str, str]:
     """What a program in the environment inherits of ours: proxies and the like, but no foreign packages."""
     # Packages are installed uncompiled, which saves a third of the time; Python keeps what it

@@ -38,7 +38,9 @@ TAKES = {
 
 
 def engine(settings: Settings, kind: str, asked: str = "") -> str:
-    """The engine to build for: the one asked for, else the setting's; says which, and why.
+    """The engine to build for: the one asked for, else the setting's.
+
+    Of "auto" it says what it became, and why.
 
     Where that is "auto", build.devel compiles if a Docker Engine answers: who types it wants that.
     build.optimized goes on from the image that build.devel made, and never starts a compilation. The
@@ -48,9 +50,7 @@ def engine(settings: Settings, kind: str, asked: str = "") -> str:
     wanted = checks.engine(settings, asked)
     if wanted == "auto":
         wanted, why = _automatic(settings, kind)
-    else:
-        why = "asked for"
-    console.note(f"engine: {wanted} ({why})")
+        console.note(f"engine: {wanted} ({why})")
     return wanted
 
 
@@ -251,7 +251,7 @@ class _Build:
 
         with suppress(DockerException):
             old.reload()
-            if not old.tags and old.labels.get(f"{LABEL}kind") == self._kind:
+            if not old.tags and old.labels.get(f"{LABEL}.kind") == self._kind:
                 self._client.images.remove(old.id, noprune=True)
 
     @property

@@ -36,7 +36,7 @@ def find(client: DockerClient, settings: Settings) -> list[Leftover]:
     ours = tuple(f"{images.user(settings)}/{repository}:" for repository in images.REPOSITORIES.values())
     found = []
     try:
-        for image in client.images.list(filters={"label": f"{images.LABEL}kind"}):
+        for image in client.images.list(filters={"label": f"{images.LABEL}.kind"}):
             names = [tag for tag in image.tags if tag.startswith(ours)]
             if not image.tags:
                 names = [image.short_id]

@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
     from docker.models.images import Image
 
-LABEL = "io.tensorflow-serving-suite."
-"""What our labels begin with: kind, fingerprint, bases; tag, build-options, instruction-sets."""
+LABEL = "io.tensorflow-serving-suite"
+"""What our labels begin with. On images .kind, .fingerprint, .bases, .tag, .build-options and
+.instruction-sets; on a server's container this word itself is one, too."""
 REPOSITORIES = {
     "devel": "tensorflow-serving-devel",
     "optimized": "tensorflow-serving",
     "embedded": "tensorflow-serving-embedded",
 }
-KINDS = tuple(REPOSITORIES)
 DOCKERFILES = {"devel": "Dockerfile.devel", "optimized": "Dockerfile", "embedded": "Dockerfile.embedded"}
 CONTEXTS = {"devel": "docker", "optimized": "docker", "embedded": "docker/embedded"}
 """What the Dockerfiles can copy from, counted from the project's root."""
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
 """Docker hands them to every step, in both spellings, and keeps them out of the image."""
-MIRRORS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT")
+MIRRORS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 """Handed on to a Dockerfile that declares them."""
 
 COMPONENT = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
@@ -77,7 +77,7 @@ class Built:
         return f"{self.name} ({', '.join(part for part in told if part)})"
 
     def fact(self, name: str) -> str:
-        return self.labels.get(LABEL + name, "")
+        return self.labels.get(f"{LABEL}.{name}", "")
 
 
 def name(settings: Settings, kind: str) -> str:
@@ -181,7 +181,7 @@ def base_ids(client: DockerClient, made_from: Recipe, there: Image | None = None
 
     Where one is gone, it is what the image `there` recorded of it, or empty.
     """
-    said = "" if there is None else str(there.labels.get(f"{LABEL}bases", ""))
+    said = "" if there is None else str(there.labels.get(f"{LABEL}.bases", ""))
     recorded = dict(pair.partition("=")[::2] for pair in said.split(","))
     ids = {}
     for argument, base in made_from.bases.items():
@@ -193,7 +193,7 @@ def base_ids(client: DockerClient, made_from: Recipe, there: Image | None = None
 def is_fresh(client: DockerClient, made_from: Recipe, there: Image) -> bool:
     """Whether the image that is there was made from the same inputs."""
     ids = base_ids(client, made_from, there)
-    return all(ids.values()) and there.labels.get(f"{LABEL}fingerprint") == fingerprint(made_from, ids)
+    return all(ids.values()) and there.labels.get(f"{LABEL}.fingerprint") == fingerprint(made_from, ids)
 
 
 def context_files(context: Path, dockerfile: str) -> list[Path]:
@@ -247,7 +247,7 @@ def command(
     for key in inherited(made_from.dockerfile.read_text()):
         argv += ["--build-arg", key]  # without a value: docker takes it from the environment
     for key, value in labels.items():
-        argv += ["--label", f"{LABEL}{key}={value}"]
+        argv += ["--label", f"{LABEL}.{key}={value}"]
     return [*argv, str(made_from.context.relative_to(root))]
 
 

@@ -79,11 +79,12 @@ def resolve(settings: Settings, model: Model, variant: Variant) -> Variant:
 
     Raises OptimizeError if the variant names a precision that does not answer like stock.
     """
-    if not variant.is_optimized:
+    if not variant.needs_artefact:
         return variant
     there = ensure(settings, model)
     if variant.precision == artefact.AUTO:
-        return replace(variant, precision=there.precision)
+        wanted = settings.optimize.precision  # which `ensure` has found, or made, acceptable
+        return replace(variant, precision=there.precision if wanted == artefact.AUTO else wanted)
     if variant.precision not in there.accepted:
         raise OptimizeError(
             f"The variant {variant.name!r} wants {variant.precision}, which {model} was not found to answer "
@@ -194,7 +195,7 @@ def check(
 
 def _up(stack: ExitStack, engine: LocalEngine, model: Model, variant: Variant, settings: Settings) -> Server:
     """Start a server that is stopped when `stack` is left; its variant is nobody else's."""
-    server = engine.start(model, variant)
+    server = engine.start(model, variant, temporary=True)
     stack.callback(processes.finish, engine.stop, server, settings.serve.stop_grace)
     return server
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.lib import artefact, console, locks, optimize
+from tasks.lib import console, locks, optimize
 from tasks.lib.engines.base import Engine, Server
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
@@ -10,12 +10,20 @@ from tasks.lib.variants import Variant
 
 
 def bring_up(
-    settings: Settings, engine: Engine, model: Model, variant: Variant, port: int | None = None
+    settings: Settings,
+    engine: Engine,
+    model: Model,
+    variant: Variant,
+    port: int | None = None,
+    *,
+    temporary: bool = False,
 ) -> tuple[Server, bool]:
     """A server of this variant and model version, on `port` if one is given, and whether it is new.
 
-    The optimized artefact is built if the variant needs it. A server that is up but has loaded
-    something else by now, or listens elsewhere, is replaced. Raises SuiteError as those steps do.
+    The optimized artefact is built if the variant needs it. A server that is up but was made of
+    something else than one started now would be, or listens elsewhere, is replaced. A new one is
+    `temporary` if it is for this call only; such ones of other calls are nobody else's. Raises
+    SuiteError as those steps do.
     """
     # Two calls that want the same server get one: the second waits, and finds it.
     with locks.held(settings.paths, "serve", "it is starting a server"):
@@ -23,20 +31,11 @@ def bring_up(
         for server in engine.servers():
             wanted = (model.name, model.version, ready.name)
             named = (server.model, server.version, server.variant.name) == wanted
-            if not named or port not in (None, server.rest_port):
+            if not named or server.temporary or port not in (None, server.rest_port):
                 continue
-            if _is_current(settings, server, model, ready):
+            if server.fingerprint == engine.fingerprint(model, ready):
                 console.note(f"{server} is up already")
                 return server, False
             console.note(f"{server} is up, but not with what is wanted now: starting it anew")
             engine.stop(server, settings.serve.stop_grace)
-        return engine.start(model, ready, port), True
-
-
-def _is_current(settings: Settings, server: Server, model: Model, variant: Variant) -> bool:
-    """Whether a server of the right name is what would be started now."""
-    return (
-        (server.variant.backend, server.variant.precision) == (variant.backend, variant.precision)
-        and server.host == settings.serve.host
-        and server.content == artefact.content_of(model, variant)
-    )
+        return engine.start(model, ready, port, temporary=temporary), True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from tasks.lib import console, environment
+from tasks.lib import console, environment, processes
 from tasks.lib.errors import GateFailed, SuiteError
 from tasks.lib.settings import Settings
 
@@ -70,6 +71,15 @@ def _call(settings: Settings, argv: list[str], added: Mapping[str, str]) -> int:
     console.command(environment.shown(settings, argv), added)
     if settings.dry:
         return 0
-    return subprocess.run(
-        argv, cwd=settings.paths.root, env={**environment.inherited(), **added}, check=False
-    ).returncode
+    # In a session of its own, so that an interruption reaches it exactly once, from here: pytest then
+    # ends its fixtures, and with them what they have started. A second one would end it in the middle.
+    process = subprocess.Popen(
+        argv, cwd=settings.paths.root, env={**environment.inherited(), **added}, start_new_session=True
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with processes.uninterrupted():
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        raise

@@ -46,7 +46,7 @@ class Variant:
     """None on the local engine."""
 
     @property
-    def is_optimized(self) -> bool:
+    def needs_artefact(self) -> bool:
         """Whether it serves the artefact of build.optimized instead of the SavedModel itself."""
         return self.backend == "openvino"
 

@@ -40,6 +40,8 @@ class Contestant:
     precision: str
     image: str = ""
     """What its container is made from; empty where there is none."""
+    image_id: str = ""
+    """The same as Docker identifies it."""
 
 
 @dataclass(frozen=True)

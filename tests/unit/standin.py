@@ -148,7 +148,7 @@ def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
             super().__init__(settings, extra_flags=[f"--takes={wanted[-1]}"], command=command())
 
     def resolve(settings: Any, model: Any, variant: Any) -> Any:
-        return replace(variant, precision="bf16") if variant.is_optimized else variant
+        return replace(variant, precision="bf16") if variant.needs_artefact else variant
 
     monkeypatch.setattr(local, "LocalEngine", StandinEngine)
     monkeypatch.setattr(optimize, "resolve", resolve)

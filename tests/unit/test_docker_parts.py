@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.lib import variants
-from tasks.lib.engines import container, pull, refusals, serving_log
+from tasks.lib.engines import base, container, pull, refusals, serving_log
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines, choose
 from tasks.lib.errors import DockerError, SettingError
@@ -209,7 +209,7 @@ def server(settings: Settings, variant: str) -> Server:
         host="127.0.0.1",
         rest_port=8501,
         started="2026-11-22T10:00:00+00:00",
-        content="0" * 64,
+        fingerprint="0" * 64,
         image="an/image:1",
     )
 
@@ -236,7 +236,7 @@ def test_what_is_typed(settings: Settings) -> None:
 
 def test_the_embedded_image_gets_its_own_flags_and_the_artefact(settings: Settings) -> None:
     plan = planned(settings, "embedded-optimized")
-    assert plan.arguments == ("--backend=openvino", "--precision=auto")
+    assert plan.arguments == ("--backend=openvino", "--precision=auto", "--shutdown_grace_seconds=19")
     assert plan.ports == {8501: 8501}
     assert plan.mounts[1] == (Path("/somewhere/net/.optimized/7"), "/models/net/.optimized/7")
 
@@ -254,7 +254,7 @@ def test_labels_tell_the_server(settings: Settings) -> None:
 
 def test_names_tell_the_state(settings: Settings) -> None:
     one = server(settings, "stock")
-    for state in (container.STARTING, container.READY, container.STOPPING):
+    for state in (base.STARTING, base.READY, base.STOPPING):
         assert container.state(container.name(one, state)) == state
 
 

@@ -157,6 +157,23 @@ def test_an_interrupted_task_undoes_its_work_and_exits_with_130(
     assert err.count("\n") == 1
 
 
+def test_what_is_ignored_stays_ignored() -> None:
+    """As under nohup: a closed terminal does not end a compilation of hours."""
+    reached = []
+
+    @edge.task()
+    def long(c: Context) -> None:
+        signal.raise_signal(signal.SIGHUP)
+        reached.append(True)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(long) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert reached
+
+
 def test_a_task_can_have_its_own_word_for_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert interrupted_by(press_ctrl_c, interruption="interrupted: nothing is left.")[0] == 130
     assert capsys.readouterr().err == "interrupted: nothing is left.\n"

@@ -88,7 +88,7 @@ def test_a_user_that_no_image_can_have_is_refused(project: Settings, user: str) 
 
 
 def test_names(project: Settings) -> None:
-    assert [images.name(project, kind) for kind in images.KINDS] == [
+    assert [images.name(project, kind) for kind in images.REPOSITORIES] == [
         "jane/tensorflow-serving-devel:2.20.0",
         "jane/tensorflow-serving:2.20.0",
         "jane/tensorflow-serving-embedded:2.20.0",
@@ -229,7 +229,7 @@ def test_a_native_image_belongs_to_its_cpu(project: Settings, monkeypatch: pytes
 
 def test_the_projects_own_dockerfiles_have_their_context(settings: Settings) -> None:
     """What is compiled for hours must not depend on the embedded server."""
-    for kind in images.KINDS:
+    for kind in images.REPOSITORIES:
         made_from = images.recipe(settings, kind)
         assert made_from.dockerfile.is_file(), kind
         files = images.context_files(made_from.context, made_from.dockerfile.read_text())

@@ -216,6 +216,8 @@ def test_an_answer_of_a_stranger_does_not_count(house: House, tmp_path: Path) ->
 
     def command(flags: Any) -> Any:
         argv, _ = theirs(flags)
+        if any(flag.endswith("port=0") for flag in flags):  # asked for a fingerprint, not to be started
+            return argv, {}
         with (tmp_path / "stranger.log").open("wb") as log:
             stranger.append(subprocess.Popen(argv, stderr=log))
         port = int(next(flag for flag in flags if "rest_api_port" in flag).partition("=")[2])
@@ -378,6 +380,41 @@ def test_what_a_killed_call_was_starting_is_found_and_ended(
     with nothing_left(house):
         assert house.engine().servers() == []
     assert "left behind by a call that was killed" in capsys.readouterr().err
+
+
+def test_one_for_a_call_is_ended_when_that_was_killed(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = house.engine()
+    mine, own = engine.start(house.model, STOCK, temporary=True), engine.start(house.model, STOCK)
+    assert engine.servers() == [mine, own], "its call still runs"
+
+    path = house.records / f"{mine.id}.json"
+    record = json.loads(path.read_text())
+    record["starter"]["created"] = 1.0
+    path.write_text(json.dumps(record))
+    assert engine.servers() == [own]
+    assert "left behind by a call that was killed" in capsys.readouterr().err
+    with nothing_left(house):
+        engine.stop(own, 10)
+
+
+def test_the_fingerprint_is_of_everything_that_makes_a_server(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = house.engine().fingerprint(house.model, STOCK)
+    assert house.engine().start(house.model, STOCK, 0).fingerprint == before
+    assert house.engine(rest_port=9000).fingerprint(house.model, STOCK) == before
+    others = {
+        house.engine(host="127.0.0.2").fingerprint(house.model, STOCK),
+        house.engine("slow").fingerprint(house.model, STOCK),
+        house.engine().fingerprint(house.model, replace(STOCK, backend="openvino")),
+    }
+    (house.model.folder / "saved_model.pb").write_bytes(b"another")
+    others.add(house.engine().fingerprint(house.model, STOCK))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    others.add(house.engine().fingerprint(house.model, STOCK))
+    assert len(others | {before}) == 6
 
 
 def test_killed_between_record_and_process(house: House) -> None:

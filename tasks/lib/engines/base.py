@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from hashlib import sha256
 from typing import Protocol
 
-from tasks.lib import artefact
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
 from tasks.lib.variants import Variant
+
+STARTING, READY, STOPPING = "starting", "ready", "stopping"
+"""The states of a server, as engines keep them."""
+LOG_TAIL = 15
+"""Lines of a server's log that are shown when it does not start."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,14 @@ class Server:
     rest_port: int
     started: str
     """UTC, ISO 8601."""
-    content: str
-    """SHA-256 of what it has loaded: the SavedModel, or the artefact made from it."""
+    fingerprint: str
+    """Of what it has loaded and how it was started (Engine.fingerprint)."""
+    temporary: bool = False
+    """It is up for the call that started it, and for as long as that runs."""
     image: str = ""
     """What its container is made from; empty where there is none."""
+    image_id: str = ""
+    """The same as Docker identifies it: names can be given to another image."""
 
     @property
     def url(self) -> str:
@@ -45,7 +55,16 @@ class Server:
 
 
 def planned(
-    settings: Settings, engine: str, model: Model, variant: Variant, port: int, image: str = ""
+    settings: Settings,
+    engine: str,
+    model: Model,
+    variant: Variant,
+    *,
+    port: int = 0,
+    fingerprint: str = "",
+    temporary: bool = False,
+    image: str = "",
+    image_id: str = "",
 ) -> Server:
     """A server that is about to be started, under an id of its own."""
     return Server(
@@ -57,9 +76,16 @@ def planned(
         host=settings.serve.host,
         rest_port=port,
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        content=artefact.content_of(model, variant),
+        fingerprint=fingerprint,
+        temporary=temporary,
         image=image,
+        image_id=image_id,
     )
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 over the parts, which must be what JSON can say."""
+    return sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Engine(Protocol):
@@ -67,11 +93,22 @@ class Engine(Protocol):
 
     name: str
 
-    def start(self, model: Model, variant: Variant, port: int | None = None) -> Server:
+    def start(
+        self, model: Model, variant: Variant, port: int | None = None, *, temporary: bool = False
+    ) -> Server:
         """Start a server and return once a real predict has answered.
 
-        With `port` None the first free one from the settings is taken. Raises ServerError, with the
-        server stopped and nothing left behind, if it dies, never answers, or the port is taken.
+        With `port` None the first free one from the settings is taken. A `temporary` one is for this
+        call: should the call be killed, the next one ends it. Raises ServerError, with the server
+        stopped and nothing left behind, if it dies, never answers, or the port is taken.
+        """
+        ...
+
+    def fingerprint(self, model: Model, variant: Variant) -> str:
+        """Of everything that a server of `variant` started now would be made of.
+
+        What it loads, the program, its arguments and limits; not its port. A server with another
+        fingerprint is not the one that is wanted.
         """
         ...
 

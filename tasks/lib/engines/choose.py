@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tasks.lib import console, variants
 from tasks.lib import settings as checks
-from tasks.lib.engines.base import Engine, Server
+from tasks.lib.engines.base import Engine
 from tasks.lib.errors import DockerError, SettingError
 from tasks.lib.settings import Settings
 
-if TYPE_CHECKING:
-    from tasks.lib.engines.docker import DockerEngine
-
 
 def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = ()) -> Engine:
-    """The engine called `name`, or the one in the settings if None; says which it is, and why.
+    """The engine called `name`, or the one in the settings if None.
 
+    Of `auto` it says what it became, and why.
     `auto` is Docker if the variants called `needed` can be served there at once: their images are
     there, or in a registry that answers. Raises SettingError if there is no such engine, or a variant
     is not for it; DockerError if Docker was asked for and does not answer.
@@ -27,7 +24,13 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
         return _automatic(settings, needed)
     for variant in needed:
         variants.find(settings, variant, wanted)
-    return _docker(settings, "asked for") if wanted == "docker" else _local(settings, "asked for")
+    if wanted == "docker":
+        from tasks.lib.engines.docker import DockerEngine
+
+        return DockerEngine(settings)
+    from tasks.lib.engines.local import LocalEngine
+
+    return LocalEngine(settings)
 
 
 def _automatic(settings: Settings, needed: Sequence[str]) -> Engine:
@@ -64,14 +67,6 @@ def _local(settings: Settings, why: str) -> Engine:
     return LocalEngine(settings)
 
 
-def _docker(settings: Settings, why: str) -> DockerEngine:
-    from tasks.lib.engines.docker import DockerEngine
-
-    engine = DockerEngine(settings)
-    console.note(f"engine: {DockerEngine.name} ({why}; {engine})")
-    return engine
-
-
 def all_engines(settings: Settings) -> list[Engine]:
     """Every engine that may run servers of this suite: Docker only if it answers."""
     from tasks.lib.engines.docker import DockerEngine
@@ -84,8 +79,3 @@ def all_engines(settings: Settings) -> list[Engine]:
         if settings.engine == "docker":
             console.note(f"{error.problem} Its servers, if there are any, are not seen.")
     return engines
-
-
-def servers_elsewhere(settings: Settings, name: str) -> list[Server]:
-    """The servers of this suite on the engines that are not called `name`."""
-    return [s for engine in all_engines(settings) if engine.name != name for s in engine.servers()]

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lib import processes
-from tasks.lib.engines.base import Server
+from tasks.lib.engines.base import STARTING, Server
+from tasks.lib.images import LABEL
 from tasks.lib.processes import Identity
-from tasks.lib.settings import Docker, Settings
+from tasks.lib.settings import Docker, Serve, Settings
 from tasks.lib.store import Model
 from tasks.lib.variants import EMBEDDED, Variant
 
-LABEL = "io.tensorflow-serving-suite"
-"""On everything of ours: "server" on a container; on an image the kind that it is."""
 OWNER = f"{LABEL}.owner"
 """Which checkout's it is, so that two clones on one machine leave each other alone."""
 SERVER = f"{LABEL}.server"
@@ -24,9 +23,6 @@ STARTER = f"{LABEL}.starter"
 """The call that waits for the server, "PID CREATED"."""
 INSTRUCTION_SETS = f"{LABEL}.instruction-sets"
 """On an image: what its code needs of the CPU, in /proc/cpuinfo's names, separated by spaces."""
-
-STARTING, READY, STOPPING = "starting", "ready", "stopping"
-"""Labels cannot change, names can: the last word of a container's name is the server's state."""
 
 MODELS = "/models"
 REST, GRPC = 8501, 8500
@@ -107,7 +103,7 @@ def plan(settings: Settings, server: Server, model: Model, image: str) -> Contai
     inside = f"{MODELS}/{model.name}"
     # Only this version: TensorFlow Serving serves the newest that it finds.
     mounts = [(model.folder.resolve(), f"{inside}/{model.version}")]
-    if variant.is_optimized:
+    if variant.needs_artefact:
         from tasks.lib.artefact import FOLDER, folder_of
 
         mounts.append((folder_of(model).resolve(), f"{inside}/{FOLDER}/{model.version}"))
@@ -115,7 +111,7 @@ def plan(settings: Settings, server: Server, model: Model, image: str) -> Contai
     return Container(
         image=image,
         name=name(server, STARTING),
-        arguments=(*_own_arguments(variant), *variant.container.arguments),
+        arguments=(*_own_arguments(variant, settings.serve), *variant.container.arguments),
         environment={"MODEL_NAME": model.name, **dict(variant.container.environment)},
         labels={**to_labels(settings, server), STARTER: f"{me.pid} {me.created}"},
         mounts=tuple(mounts),
@@ -133,9 +129,11 @@ def has_grpc(variant: Variant) -> bool:
     return variant.backend not in EMBEDDED
 
 
-def _own_arguments(variant: Variant) -> Sequence[str]:
+def _own_arguments(variant: Variant, serve: Serve) -> Sequence[str]:
     if variant.backend in EMBEDDED:
-        return (f"--backend={variant.backend}", f"--precision={variant.precision}")
+        # A second less than it gets before it is killed: time to end by itself.
+        grace = f"--shutdown_grace_seconds={max(0, int(serve.stop_grace) - 1)}"
+        return (f"--backend={variant.backend}", f"--precision={variant.precision}", grace)
     # A model that cannot be loaded now cannot be in a minute either, five times over.
     return ("--max_num_load_retries=0",)
 
@@ -168,7 +166,7 @@ def _own_cpus() -> str:
 
 
 def name(server: Server, state: str) -> str:
-    """The name of a server's container in that state."""
+    """The name of a server's container in that state: labels cannot change, names can."""
     return f"serving-suite-{server.id}-{state}"
 
 
@@ -182,7 +180,10 @@ def owner(settings: Settings) -> str:
     return processes.marker(settings.paths.state, "", "").partition(":")[0]
 
 
-_FIELDS = ("model", "version", "host", "rest_port", "started", "content", "image")
+_FIELDS = (
+    *("model", "version", "host", "rest_port", "started"),
+    *("fingerprint", "temporary", "image", "image_id"),
+)
 _VARIANT = ("name", "backend", "precision")
 
 
@@ -210,8 +211,10 @@ def from_labels(labels: Mapping[str, str]) -> Server:
         host=fields["host"],
         rest_port=int(fields["rest_port"]),
         started=fields["started"],
-        content=fields["content"],
+        fingerprint=fields["fingerprint"],
+        temporary=fields["temporary"] == str(True),
         image=fields["image"],
+        image_id=fields["image_id"],
     )
 
 

@@ -13,14 +13,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import console, daemon, locks, processes
+from tasks.lib import artefact, console, daemon, locks, processes
 from tasks.lib.engines import base, ended, ports, pull, refusals, serving_log, source
 from tasks.lib.engines import container as plans
-from tasks.lib.engines.base import Server
-from tasks.lib.engines.container import READY, STARTING, STOPPING
+from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Server
+from tasks.lib.engines.local import LocalEngine
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
 from tasks.lib.errors import DockerError, ServerError
+from tasks.lib.images import LABEL
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
 from tasks.lib.variants import Variant
@@ -28,8 +29,6 @@ from tasks.lib.variants import Variant
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-LOG_TAIL = 15
-"""Lines of a server's log that are shown when it does not start."""
 LOG_READ = 400
 """Lines in which a reason is looked for."""
 OUT_OF_MEMORY, ILLEGAL_INSTRUCTION = 137, 132
@@ -55,7 +54,9 @@ class DockerEngine:
 
     # What every engine can do: tasks.lib.engines.base.Engine
 
-    def start(self, model: Model, variant: Variant, port: int | None = None) -> Server:
+    def start(
+        self, model: Model, variant: Variant, port: int | None = None, *, temporary: bool = False
+    ) -> Server:
         """Start a server and return once a real predict has answered. See Engine.start.
 
         The image is pulled if it is a published one. On --dry the commands are printed, and the server
@@ -64,12 +65,20 @@ class DockerEngine:
         image = self._provide(variant)
         for _ in range(ports.STARTS_TRIED - 1):
             try:
-                return self._start(model, variant, port, image)
+                return self._start(model, variant, port, image, temporary)
             except PortLost as lost:
                 if port is not None:
                     raise
                 console.note(f"{lost.problem} Starting it on another.")
-        return self._start(model, variant, port, image)
+        return self._start(model, variant, port, image, temporary)
+
+    def fingerprint(self, model: Model, variant: Variant) -> str:
+        """See Engine.fingerprint. The image counts by its id: a name may mean another one by now."""
+        image = source.name(self._settings, variant)
+        found = pull.find(self._client, image)
+        planned = base.planned(self._settings, self.name, model, variant)
+        words = plans.plan(self._settings, planned, model, image).command()
+        return base.digest(artefact.content_of(model, variant), str(found.id) if found else "", words)
 
     def servers(self) -> list[Server]:
         """The servers of this suite that run now, those still loading too, oldest first."""
@@ -140,7 +149,7 @@ class DockerEngine:
 
         Oldest first.
         """
-        wanted = [f"{plans.LABEL}=server", f"{plans.OWNER}={plans.owner(self._settings)}"]
+        wanted = [f"{LABEL}=server", f"{plans.OWNER}={plans.owner(self._settings)}"]
         if server_id is not None:
             wanted.append(f"{plans.SERVER}={server_id}")
         found: list[Container] = []
@@ -158,7 +167,8 @@ class DockerEngine:
         except (KeyError, ValueError):
             return None
         state, dry = plans.state(each.name), self._settings.dry
-        waited_for = state != STARTING or processes.runs(starter)
+        needs_starter = state == STARTING or server.temporary
+        waited_for = not needs_starter or processes.runs(starter)
         if each.status in ("running", "paused", "created", "restarting") and waited_for:
             return server
         if dry:
@@ -196,22 +206,25 @@ class DockerEngine:
 
     # Starting
 
-    def _start(self, model: Model, variant: Variant, port: int | None, image: str) -> Server:
-        from tasks.lib.engines.choose import servers_elsewhere
-
+    def _start(self, model: Model, variant: Variant, port: int | None, image: str, temporary: bool) -> Server:
         server: Server | None = None
         try:
             with self._locked():
                 # Listing them first also frees the ports of those that a killed call has left.
-                ours = self.servers()
-                chosen = ports.choose(
-                    self._settings.serve,
-                    port,
-                    ours,
-                    servers_elsewhere(self._settings, self.name),
-                    grpc=plans.has_grpc(variant),
+                ours = [*self.servers(), *LocalEngine(self._settings).servers()]
+                chosen = ports.choose(self._settings.serve, port, ours, grpc=plans.has_grpc(variant))
+                found = pull.find(self._client, image)
+                planned = base.planned(
+                    self._settings,
+                    self.name,
+                    model,
+                    variant,
+                    port=chosen,
+                    fingerprint=self.fingerprint(model, variant),
+                    temporary=temporary,
+                    image=image,
+                    image_id=str(found.id) if found else "",
                 )
-                planned = base.planned(self._settings, self.name, model, variant, chosen, image)
                 plan = plans.plan(self._settings, planned, model, image)
                 console.command(plan.command())
                 planned = plans.without_recipe(planned)

@@ -3,13 +3,14 @@
 A server is known by its record, .state/servers/ID.json, and by the marker that its process carries.
 The record is written before the process exists and completed after, and whatever a killed call of
 the suite leaves is put right by the next one: a record without a process is removed, and a process
-without a record, or one that was still loading, is ended. A server that ended by itself is dropped
-from the list; what it wrote is kept in .state/servers/ended/.
+without a record, one that was still loading, or one that was up for that call only, is ended. A server
+that ended by itself is dropped from the list; what it wrote is kept in .state/servers/ended/.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tasks.lib import console, disk, environment, locks, processes
+from tasks.lib import artefact, console, disk, environment, locks, processes
 from tasks.lib.engines import base, ended, ports
-from tasks.lib.engines.base import Server
+from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Server
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
 from tasks.lib.errors import ServerError
@@ -29,10 +30,6 @@ from tasks.lib.store import Model
 from tasks.lib.variants import Variant
 
 MODULE = "embedded_server"
-LOG_TAIL = 15
-"""Lines of a server's log that are shown when it does not start."""
-
-STARTING, READY, STOPPING = "starting", "ready", "stopping"
 
 Command = Callable[[Sequence[str]], tuple[list[str], Mapping[str, str]]]
 """Server flags -> the command that starts it, and what must be added to its environment."""
@@ -84,7 +81,9 @@ class LocalEngine:
 
     # What every engine can do: tasks.lib.engines.base.Engine
 
-    def start(self, model: Model, variant: Variant, port: int | None = None) -> Server:
+    def start(
+        self, model: Model, variant: Variant, port: int | None = None, *, temporary: bool = False
+    ) -> Server:
         """Start a server and return once a real predict has answered. See Engine.start.
 
         On --dry the command is printed, and the server returned is the one that would be started.
@@ -93,12 +92,19 @@ class LocalEngine:
             environment.ensure(self._settings)
         for _ in range(ports.STARTS_TRIED - 1):
             try:
-                return self._start(model, variant, port)
+                return self._start(model, variant, port, temporary)
             except PortLost as lost:
                 if port is not None:
                     raise
                 console.note(f"{lost.problem} Starting it on another.")
-        return self._start(model, variant, port)
+        return self._start(model, variant, port, temporary)
+
+    def fingerprint(self, model: Model, variant: Variant) -> str:
+        """See Engine.fingerprint. The embedded server's own sources are part of it."""
+        argv, added = self.command(base.planned(self._settings, self.name, model, variant), model)
+        program = [] if self._command is not None else environment.program(self._settings)
+        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        return base.digest(artefact.content_of(model, variant), argv, dict(added), program, cpus)
 
     def servers(self) -> list[Server]:
         """The servers of this suite that run now, those still loading too, oldest first."""
@@ -201,7 +207,8 @@ class LocalEngine:
             if record is None:
                 continue  # its process, if there is one, is without a record
             running.pop(self._marker(path.stem), None)
-            waited_for = record.state != STARTING or processes.runs(record.starter)
+            needs_starter = record.state == STARTING or record.server.temporary
+            waited_for = not needs_starter or processes.runs(record.starter)
             if identity is not None and waited_for:
                 found.append(record)
             elif not self._settings.dry:
@@ -251,14 +258,22 @@ class LocalEngine:
 
     # Starting
 
-    def _start(self, model: Model, variant: Variant, port: int | None) -> Server:
+    def _start(self, model: Model, variant: Variant, port: int | None, temporary: bool) -> Server:
         server: Server | None = None
         process: subprocess.Popen[bytes] | None = None
         try:
             with self._locked():
                 records = self._survey()
                 chosen = ports.choose(self._settings.serve, port, [record.server for record in records])
-                planned = base.planned(self._settings, self.name, model, variant, chosen)
+                planned = base.planned(
+                    self._settings,
+                    self.name,
+                    model,
+                    variant,
+                    port=chosen,
+                    fingerprint=self.fingerprint(model, variant),
+                    temporary=temporary,
+                )
                 argv, added = self.command(planned, model)
                 console.command(environment.shown(self._settings, argv), added)
                 if self._settings.dry:

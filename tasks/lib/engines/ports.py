@@ -23,20 +23,14 @@ class PortLost(ServerError):
     """Something else took the port between the moment it was chosen and the one it was opened."""
 
 
-def choose(
-    serve: Serve,
-    wanted: int | None,
-    ours: Sequence[Server],
-    others: Sequence[Server] = (),
-    grpc: bool = False,
-) -> int:
+def choose(serve: Serve, wanted: int | None, ours: Sequence[Server], grpc: bool = False) -> int:
     """The REST port asked for, or the first free one. Raises ServerError if there is none.
 
-    `ours` are the servers of the same engine, whose ports may not be open yet, and `others` those of
-    further engines. With `grpc` the port below it must be free too.
+    `ours` are the servers of this suite, whose ports may not be open yet. With `grpc` the port below it
+    must be free too.
     """
     first = wanted or serve.rest_port
-    taken_by_us = {server.rest_port: server for server in (*others, *ours)}
+    taken_by_us = {server.rest_port: server for server in ours}
     for port in range(first, min(first + STEP * TRIED, 65536), STEP):
         taken = next(
             (p for p in ((port, port - 1) if grpc else (port,)) if not _usable(serve, p, ours)), None

@@ -99,6 +99,13 @@ def test_from_source_to_a_verdict(chain: Suite, docker_host: str, bystander: str
     again = chain.run("--dry", *CHAIN.split())
     assert "$ docker build" not in again.stderr
 
+    whole = chain.run("--dry", "pipeline")
+    assert whole.stderr.count("engine: ") == 1
+    upstream.remove_images(docker_host, chain.added["INVOKE_BUILD_USER"])
+    without = chain.run("--dry", "pipeline")
+    assert without.stderr.count("engine: ") == 1, "chosen once, for stock too"
+    assert "engine: local (the image" in without.stderr
+
 
 def labels(docker_host: str, image: str) -> dict[str, str]:
     (found,) = json.loads(engine.docker(docker_host, "image", "inspect", image))

@@ -95,6 +95,27 @@ def test_what_a_killed_call_leaves_is_found(
     assert len(containers(docker_host)) == 1
 
 
+def test_what_a_killed_benchmark_has_started_is_found(
+    suite: Suite, docker_host: str, calls: list[subprocess.Popen[str]]
+) -> None:
+    suite.run("serve")
+    call = suite.with_environment(INVOKE_BENCHMARK_ROUNDS="100000").start(
+        "benchmark", "--candidate", "stock-no-onednn"
+    )
+    calls.append(call)
+    assert call.stderr is not None
+    for line in call.stderr:
+        if line.startswith("measuring "):
+            break
+    call.kill()
+    call.wait()
+    assert len(running(docker_host)) == 2
+    done = suite.run("serve.status", "--format", "csv")
+    assert "was left behind by a call that was killed; ending it" in done.stderr
+    assert len(running(docker_host)) == 1, "a person's own server stays"
+    assert "stock-no-onednn" not in done.stdout
+
+
 def test_stopped_by_another_call_while_it_loads(
     suite: Suite, docker_host: str, calls: list[subprocess.Popen[str]]
 ) -> None:

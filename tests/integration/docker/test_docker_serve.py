@@ -31,6 +31,28 @@ def ask(url: str) -> float:
         return json.load(answer)["predictions"][0]
 
 
+def test_an_image_that_was_built_anew_is_served_anew(suite: Suite, docker_host: str, stock: str) -> None:
+    name = f"{suite.folder.name}-rebuilt-{os.getpid()}:1"
+    engine.docker(docker_host, "tag", stock, name)
+    rebuilt = suite.with_environment(INVOKE_DOCKER_IMAGE=name)
+    try:
+        rebuilt.run("serve")
+        assert "is up already" in rebuilt.run("serve").stderr
+        container = engine.docker(docker_host, "create", stock)
+        engine.docker(docker_host, "commit", "--change", "LABEL again=1", container, name)
+        engine.docker(docker_host, "rm", container)
+        assert "not with what is wanted now: starting it anew" in rebuilt.run("serve").stderr
+        (running,) = containers(docker_host)
+        wanted = json.loads(engine.docker(docker_host, "image", "inspect", name))[0]["Id"]
+        assert inspect(docker_host, running)["Image"] == wanted
+        # And one whose limits have changed.
+        fewer = rebuilt.with_environment(INVOKE_DOCKER_PROCESSES="200")
+        assert "not with what is wanted now: starting it anew" in fewer.run("serve").stderr
+    finally:
+        rebuilt.run("teardown")
+        engine.docker(docker_host, "rmi", "--force", name)
+
+
 def test_pull_serve_ask_look_and_stop(suite: Suite, docker_host: str, stock: str) -> None:
     engine.docker(docker_host, "rmi", "--force", stock)
     done = suite.run("serve")
