@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from tasks.lib import agreement, console, contestants, inputs, obtain, record, variants, verdict
@@ -13,17 +14,20 @@ from tasks.lib.hardware import detect
 from tasks.lib.load import Connection
 from tasks.lib.settings import Settings
 from tasks.lib.signature import default_signature
-from tasks.lib.verdict import Contestant, Plan
+from tasks.lib.verdict import Contestant, Measurement, Plan, Verdict
+
+Alone = tuple[Contestant, Measurement]
 
 
 def run(
-    settings: Settings, reference: str, baseline: str | None, candidate: str, engine: str | None
-) -> record.Record | None:
-    """Compare `candidate` with `baseline`, or measure it alone where `baseline` is None.
+    settings: Settings, reference: str, baseline: str | None, candidates: Sequence[str], engine: str | None
+) -> Iterator[record.Record]:
+    """Compare each candidate with `baseline`, or measure it alone where `baseline` is None.
 
-    Returns None on --dry, after saying what would be done.
+    One after another, each paired with the baseline anew. Yields nothing on --dry, after saying what
+    would be done.
     """
-    names = [name for name in (baseline, candidate) if name is not None]
+    names = [name for name in (baseline, *candidates) if name is not None]
     for name in names:
         variants.check(settings, name)  # a misspelt one is told before anything is downloaded or started
     chosen = choose(settings, engine, names)
@@ -34,30 +38,40 @@ def run(
             f"would measure {' and '.join(names)} of {model or reference}, {plan.rounds} rounds "
             f"of {plan.block_requests} requests twice, starting the servers that are not up"
         )
-        return None
+        return
     command = record.command_line()
-    with contestants.up(settings, chosen, model, names) as servers:
-        started = record.now()
-        if baseline is None:
-            measured = _alone(settings, servers[0], plan)
-            outcome = None
-        else:
-            measured = None
-            outcome = _compare(settings, servers[0], servers[1], plan)
-    return record.Record(started, command, chosen.name, model, detect(), plan, outcome, measured)
+
+    def done(started: str, outcome: Verdict | None = None, alone: Alone | None = None) -> record.Record:
+        return record.Record(started, command, chosen.name, model, detect(), plan, outcome, alone)
+
+    def up(name: str) -> AbstractContextManager[Contestant]:
+        return contestants.up(settings, chosen, model, name)
+
+    if baseline is None:
+        for name in candidates:
+            started = record.now()
+            with up(name) as contestant:
+                yield done(started, alone=_alone(settings, contestant, plan))
+        return
+    with up(baseline) as reference_server:
+        for name in candidates:
+            started = record.now()
+            with up(name) as contestant:
+                yield done(started, _compare(settings, reference_server, contestant, plan))
 
 
-def raise_if_not_comparable(done: record.Record) -> None:
-    """Raises NotComparable if the two contestants answered differently."""
-    if done.verdict is not None and not done.verdict.agreement.holds:
-        a, b = done.verdict.baseline.name, done.verdict.candidate.name
+def raise_if_not_comparable(done: Sequence[record.Record]) -> None:
+    """Raises NotComparable if a candidate answered differently from its baseline."""
+    verdicts = [one.verdict for one in done if one.verdict is not None]
+    for different in (one for one in verdicts if not one.agreement.holds):
+        a, b = different.baseline.name, different.candidate.name
         raise NotComparable(
             f"{b} answers differently from {a}, so their speeds were not compared.",
             "Find out why: build the candidate anew, or look at both with `invoke predict --variant`.",
         )
 
 
-def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, plan: Plan) -> verdict.Verdict:
+def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, plan: Plan) -> Verdict:
     a = Client(baseline.url, plan.timeout)
     metadata = a.metadata()
     samples = _samples(settings, metadata)
@@ -74,7 +88,7 @@ def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, pl
         return verdict.judge(baseline, candidate, answers, bodies, plan, bar.update)
 
 
-def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> tuple[Contestant, verdict.Measurement]:
+def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> Alone:
     metadata = Client(contestant.url, plan.timeout).metadata()
     with Connection(contestant.url, plan.timeout) as connection:
         prepared = [connection.prepare(sample.body) for sample in _samples(settings, metadata)]

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tasks.lib import processes, servers, variants
 from tasks.lib.engines.base import Engine, Server
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
-from tasks.lib.variants import Variant
 from tasks.lib.verdict import Contestant
 
 
 @contextmanager
-def up(settings: Settings, engine: Engine, model: Model, names: Sequence[str]) -> Iterator[list[Contestant]]:
-    """Servers of `model` for the variants called `names`, in that order.
-
-    What was started here is stopped when the block is left, however that happens.
-    """
-    wanted = [variants.find(settings, name, engine.name) for name in names]
-    with ExitStack() as stack:
-        yield [_contestant(_server(stack, settings, engine, model, variant)) for variant in wanted]
-
-
-def _server(stack: ExitStack, settings: Settings, engine: Engine, model: Model, variant: Variant) -> Server:
+def up(settings: Settings, engine: Engine, model: Model, name: str) -> Iterator[Contestant]:
+    """A server of `model` for the variant called `name`; if it was started here, it is stopped again."""
+    variant = variants.find(settings, name, engine.name)
     server, is_new = servers.bring_up(settings, engine, model, variant, temporary=True)
-    if is_new:
-        stack.callback(processes.finish, engine.stop, server, settings.serve.stop_grace)
-    return server
+    try:
+        yield _contestant(server)
+    finally:
+        if is_new:
+            processes.finish(engine.stop, server, settings.serve.stop_grace)
 
 
 def _contestant(server: Server) -> Contestant:

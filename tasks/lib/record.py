@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -91,8 +91,13 @@ def command_line() -> str:
     return shlex.join(["invoke", *sys.argv[1:]])
 
 
-def rows(record: Record) -> list[dict[str, object]]:
-    """The table, one row for each contestant."""
+def rows(records: Sequence[Record]) -> list[dict[str, object]]:
+    """The table: the baseline, as in the first of the records, and a row for each candidate."""
+    first, *others = [_rows(record) for record in records]
+    return first + [row for rows in others for row in rows[-1:]]
+
+
+def _rows(record: Record) -> list[dict[str, object]]:
     if record.verdict is None:
         assert record.alone is not None
         return [_row(*record.alone)]
@@ -215,7 +220,7 @@ def _new_folder(wanted: Path) -> Path:
             return folder
 
 
-def as_json(value: Mapping[str, Any]) -> str:
+def as_json(value: object) -> str:
     """JSON that every reader takes: infinities, which JSON has not, become null."""
     return json.dumps(_finite(value), indent=2, allow_nan=False)
 

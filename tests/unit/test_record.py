@@ -77,8 +77,15 @@ def strict(text: str) -> Any:
 # The table
 
 
+def test_several_candidates_share_the_row_of_the_baseline() -> None:
+    other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"))
+    rows = record.rows([DONE, replace(DONE, verdict=other)])
+    assert [row["variant"] for row in rows] == ["stock", "optimized", "another"]
+    assert rows[2]["speed-up [95% CI]"] == "2.41 [2.37, 2.45]"
+
+
 def test_the_table_is_that_of_the_design() -> None:
-    lines = render(record.rows(DONE)).splitlines()
+    lines = render(record.rows([DONE])).splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "variant backend precision p50 ms p90 ms p99 ms req/s speed-up [95% CI] same top-1 max |dp|",
         "stock TensorFlow f32 31.2 32.0 35.1 31.6 1.00 (noise 1.3%) - -",
@@ -92,7 +99,7 @@ def test_the_table_is_that_of_the_design() -> None:
 
 
 def test_columns_stand_under_their_headings() -> None:
-    heading, *lines = render(record.rows(DONE)).splitlines()
+    heading, *lines = render(record.rows([DONE])).splitlines()
     for column in ("p50 ms", "p90 ms", "p99 ms", "req/s"):
         end = heading.index(column) + len(column)
         for line in lines:
@@ -101,7 +108,7 @@ def test_columns_stand_under_their_headings() -> None:
 
 
 def test_one_that_was_measured_alone_has_nothing_to_be_compared_with() -> None:
-    (row,) = record.rows(ALONE)
+    (row,) = record.rows([ALONE])
     assert list(row) == ["variant", "backend", "precision", "p50 ms", "p90 ms", "p99 ms", "req/s"]
     assert list(row.values()) == ["optimized", "OpenVINO", "bf16", "13.0", "13.3", "15.2", "75.8"]
     assert (
@@ -115,7 +122,7 @@ def test_errors_of_one_alone_are_said() -> None:
 
 
 def test_what_is_not_comparable_has_answers_but_no_times() -> None:
-    stock, optimized = record.rows(NOT_COMPARABLE)
+    stock, optimized = record.rows([NOT_COMPARABLE])
     for row in (stock, optimized):
         assert [row[name] for name in ("p50 ms", "p90 ms", "p99 ms", "req/s")] == ["-"] * 4
         assert row["speed-up [95% CI]"] == "-"
@@ -127,7 +134,7 @@ def test_what_is_not_comparable_has_answers_but_no_times() -> None:
 
 def test_both_rows_have_the_same_columns() -> None:
     for done in (DONE, NOT_COMPARABLE):
-        first, second = record.rows(done)
+        first, second = record.rows([done])
         assert list(first) == list(second)
 
 
@@ -161,7 +168,7 @@ def test_a_percentile_of_too_few_requests_is_a_dash_with_its_reason(
     count: int, cells: list[str], note: str | None
 ) -> None:
     done = with_requests(count)
-    assert [record.rows(done)[1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
+    assert [record.rows([done])[1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
     if note is None:
         assert done.note is None
     else:
@@ -246,6 +253,7 @@ def test_keys_of_a_comparison() -> None:
         "backend": "OpenVINO",
         "precision": "bf16",
         "image": "",
+        "image_id": "",
         "measured": {"p50": 0.013, "p90": 0.0133, "p99": 0.0152, "rate": 75.8, "requests": 672, "errors": 0},
     }
 

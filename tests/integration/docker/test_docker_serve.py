@@ -143,6 +143,24 @@ def test_one_chain_serves_compares_and_leaves_nothing(suite: Suite, docker_host:
     assert [engine.docker(docker_host, kind, "ls", "--quiet") for kind in ("network", "volume")] == before
 
 
+def test_one_table_for_several_levers(suite: Suite, docker_host: str) -> None:
+    done = suite.run(
+        *("benchmark", "--candidate", "stock-no-onednn", "--candidate", "stock-bf16", "--format", "csv")
+    )
+    rows = [line.split(",")[:3] for line in done.stdout.splitlines()]
+    assert rows == [
+        ["variant", "backend", "precision"],
+        ["stock", "TF Serving", "f32"],
+        ["stock-no-onednn", "TF Serving", "f32"],
+        ["stock-bf16", "TF Serving", "bf16"],
+    ]
+    assert done.stderr.count("starting stock net@1") == 1
+    results = [json.loads(path.read_text()) for path in (suite.folder / "results").glob("*/result.json")]
+    assert {one["verdict"]["candidate"]["name"] for one in results} == {"stock-no-onednn", "stock-bf16"}
+    assert all(one["verdict"]["candidate"]["image_id"].startswith("sha256:") for one in results)
+    assert containers(docker_host) == []
+
+
 def test_bfloat16_is_an_argument_of_the_server(suite: Suite, docker_host: str) -> None:
     suite.run("serve", "--variant", "stock-bf16")
     [container] = containers(docker_host)
