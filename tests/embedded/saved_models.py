@@ -226,6 +226,27 @@ def write_two_signatures(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
+def write_texts(folder: Path) -> None:
+    """One network behind signatures that read text: again, by other names, and read in another way."""
+    module = tf.Module()
+    module.weights = tf.Variable([[1.0, -1.0]])
+
+    def network(text: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(tf.strings.to_number(text)[:, None], module.weights)
+
+    def unsigned(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": network(tf.strings.regex_replace(text, "-", ""))}
+
+    words = tf.TensorSpec([None], tf.string)
+    signatures = {
+        "serving_default": _function(lambda text: {"y": network(text)}, text=words),
+        "again": _function(lambda text: {"y": network(text)}, text=words),
+        "renamed": _function(lambda word: {"z": network(word)}, word=words),
+        "unsigned": _function(unsigned, text=words),
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
 def main(folder: Path) -> None:
     """Make one model for each way in (JPEGs, pixels, numbers), and one without a default signature."""
     # As in 2018; the control flow of today would be another graph.

@@ -29,6 +29,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of saved_models.write_texts, with its artefact."""
+    folder = tmp_path_factory.mktemp("texts")
+    saved_models.write_texts(folder / "1")
+    convert.convert(folder / "1", folder / ".optimized" / "1", "")
+    return folder
+
+
 def inputs_for(name: str, count: int) -> dict[str, Array]:
     random = np.random.default_rng(5)
     if name == "tf1":
@@ -79,6 +88,26 @@ def test_signatures_that_compute_the_same_share_their_files(made: Path) -> None:
     assert set(manifest.programs) == {"predict", "serving_default"}
     assert manifest.programs["predict"] == manifest.programs["serving_default"]
     assert sorted(manifest.files) == ["body-0.bin", "body-0.xml", "front-0.pb"]
+
+
+@pytest.mark.parametrize("name", ["serving_default", "again", "renamed", "unsigned"])
+def test_signatures_over_one_network_keep_their_names_and_preprocessing(texts: Path, name: str) -> None:
+    stock = TensorFlowBackend.load(texts / "1")
+    optimized = OpenVinoBackend.load(texts / "1", texts / ".optimized" / "1", "f32")
+    (alias,) = stock.signatures[name].inputs
+    inputs = {alias: np.array([b"-2", b"3"], dtype=object)}
+    expected = stock.run(name, inputs)
+    answer = optimized.run(name, inputs)
+    assert answer.keys() == expected.keys()
+    for output, value in expected.items():
+        np.testing.assert_array_equal(answer[output], value)
+
+
+def test_signatures_share_what_is_the_same_in_everything(texts: Path) -> None:
+    manifest = artefact.read(texts / ".optimized" / "1")
+    assert not manifest.unconverted
+    assert manifest.programs["again"] == manifest.programs["serving_default"]
+    assert len({program.body for program in manifest.programs.values()}) == 3
 
 
 def test_a_model_of_numbers_has_no_front(made: Path) -> None:

@@ -52,7 +52,7 @@ class OpenVinoBackend:
             precision = manifest.precision
         signature_defs = read_signature_defs(version_folder)
         rest = TensorFlowBackend.load(version_folder) if manifest.unconverted else None
-        # Signatures that compute the same share their files, and are compiled once.
+        # Only signatures whose programs are equal share a body's file: it is compiled once for all of them.
         compiled: dict[str, _Program] = {}
         for program in manifest.programs.values():
             if program.body not in compiled:
