@@ -14,6 +14,7 @@ from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument, StartError
 from embedded_server.openvino_backend import OpenVinoBackend
 from embedded_server.tensorflow_backend import TensorFlowBackend
+from running import Server
 
 SAMPLES = Path(__file__).resolve().parents[2] / "models" / "samples"
 VERSIONS = {"tf1": "1538687457", "keras": "1", "plain": "3"}
@@ -35,6 +36,17 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("texts")
     saved_models.write_texts(folder / "1")
     convert.convert(folder / "1", folder / ".optimized" / "1", "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of saved_models.write_loops, with its artefact."""
+    folder = tmp_path_factory.mktemp("loops")
+    saved_models.write_loops(folder / "1")
+    manifest = convert.convert(folder / "1", folder / ".optimized" / "1", "")
+    assert set(manifest.programs) == {"multiplied"}
+    assert set(manifest.unconverted) == {"counted"}
     return folder
 
 
@@ -158,6 +170,38 @@ def test_bytes_that_are_no_jpeg_are_refused(made: Path) -> None:
     with pytest.raises(InvalidArgument):
         backend.run("serving_default", {"image_bytes": np.array([b"not a jpeg"], dtype=object)})
     backend.close()
+
+
+def test_what_takes_too_long_in_tensorflow_is_given_up(loops: Path) -> None:
+    limits = ("--rest_api_num_threads=1", "--rest_api_timeout_in_ms=2000")
+    flags = (f"--model_base_path={loops}", "--backend=openvino", "--precision=f32", *limits)
+    with Server(*flags) as server:
+        for name, answer in (("multiplied", [[6.0]]), ("counted", 3)):
+            body = {"signature_name": name, "inputs": [str(10**12)]}
+            assert server.call("POST", "/v1/models/default:predict", body)[0] == 504
+            # The only thread is free again.
+            body["inputs"] = ["3"]
+            assert server.call("POST", "/v1/models/default:predict", body) == (200, {"outputs": answer})
+
+
+@pytest.mark.parametrize("model", ["texts", "loops"])
+def test_numbers_of_threads_reach_tensorflow(model: str, request: pytest.FixtureRequest) -> None:
+    """With fronts alone, and with a signature that TensorFlow executes as a whole."""
+
+    def threads(intra: int, inter: int) -> list[str]:
+        parallelism = (
+            f"--tensorflow_intra_op_parallelism={intra}",
+            f"--tensorflow_inter_op_parallelism={inter}",
+        )
+        base = f"--model_base_path={request.getfixturevalue(model)}"
+        with Server(base, "--backend=openvino", "--precision=f32", *parallelism) as server:
+            return [name.read_text() for name in Path(f"/proc/{server.process.pid}/task").glob("*/comm")]
+
+    few, many = threads(1, 3), threads(33, 7)
+    assert few.count("tf_Compute\n") == 3
+    assert many.count("tf_Compute\n") == 7
+    # Threads within operations have no name of their own, and OpenVINO has as many as it had.
+    assert len(many) - len(few) > 30
 
 
 def test_a_missing_or_damaged_artefact_is_refused(made: Path, tmp_path: Path) -> None:

@@ -102,7 +102,14 @@ def _load_backend(flags: Flags, version_folder: Path, version: int) -> Backend:
         from embedded_server.openvino_backend import OpenVinoBackend
 
         artefact_folder = flags.optimized_base_path / str(version)
-        return OpenVinoBackend.load(version_folder, artefact_folder, flags.precision)
+        return OpenVinoBackend.load(
+            version_folder,
+            artefact_folder,
+            flags.precision,
+            intra_op_parallelism=flags.intra_op_parallelism,
+            inter_op_parallelism=flags.inter_op_parallelism,
+            timeout=flags.rest_api_timeout,
+        )
     from embedded_server.tensorflow_backend import TensorFlowBackend
 
     return TensorFlowBackend.load(
