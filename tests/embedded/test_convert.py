@@ -76,8 +76,6 @@ def test_both_halves_together_answer_like_tensorflow(made: Path, name: str, coun
         np.testing.assert_allclose(answer[output], value, rtol=1e-4, atol=1e-5)
     first = next(iter(expected))
     assert list(optimized.run("serving_default", inputs, [first])) == [first]
-    stock.close()
-    optimized.close()
 
 
 def test_jpeg_decoding_stays_with_tensorflow_and_arithmetic_goes(made: Path) -> None:
@@ -142,7 +140,6 @@ def test_signatures_that_cannot_be_converted_are_executed_by_tensorflow(models: 
     backend = OpenVinoBackend.load(models / "module" / "3", tmp_path / "artefact", "f32")
     answer = backend.run("text", {"text": np.array([b"abc"], dtype=object)})
     assert answer["upper"].tolist() == [b"ABC"]
-    backend.close()
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 64, 64), (1, 64, 64, 4), (1, 32, 64, 3)])
@@ -150,7 +147,6 @@ def test_a_shape_that_the_signature_does_not_allow_is_refused(made: Path, shape:
     backend = OpenVinoBackend.load(made / "keras" / "1", made / "keras" / ".optimized" / "1", "f32")
     with pytest.raises(InvalidArgument, match="keras_tensor has shape"):
         backend.run("serving_default", {"keras_tensor": np.zeros(shape, np.float32)})
-    backend.close()
 
 
 def test_inputs_that_do_not_fit_each_other_are_refused(made: Path) -> None:
@@ -161,7 +157,6 @@ def test_inputs_that_do_not_fit_each_other_are_refused(made: Path) -> None:
         )
     good = backend.run("serving_default", inputs_for("plain", 2))
     assert good["y"].shape == (2, 3)
-    backend.close()
 
 
 def test_bytes_that_are_no_jpeg_are_refused(made: Path) -> None:
@@ -169,7 +164,6 @@ def test_bytes_that_are_no_jpeg_are_refused(made: Path) -> None:
     backend = OpenVinoBackend.load(folder / VERSIONS["tf1"], folder / ".optimized" / VERSIONS["tf1"], "f32")
     with pytest.raises(InvalidArgument):
         backend.run("serving_default", {"image_bytes": np.array([b"not a jpeg"], dtype=object)})
-    backend.close()
 
 
 def test_what_takes_too_long_in_tensorflow_is_given_up(loops: Path) -> None:

@@ -105,13 +105,6 @@ class OpenVinoBackend:
         # OpenVINO has fewer number formats than TensorFlow; clients see the signature's own.
         return {name: answer[name].astype(specs.outputs[name].dtype.numpy, copy=False) for name in wanted}
 
-    def close(self) -> None:
-        """Free what the model holds."""
-        for program in self._programs.values():
-            program.close()
-        if self._rest is not None:
-            self._rest.close()
-
 
 class _Program:
     """One artefact.Program, loaded."""
@@ -161,10 +154,6 @@ class _Program:
             raise InvalidArgument(" ".join(str(error).split())[:300]) from error
         finally:
             self._requests.put(request)
-
-    def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
 
 
 def _check_shape(name: str, value: Array, spec: TensorSpec) -> None:
