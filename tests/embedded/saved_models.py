@@ -226,6 +226,47 @@ def write_two_signatures(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
+def write_texts(folder: Path) -> None:
+    """One network behind signatures that read text: again, by other names, and read in another way."""
+    module = tf.Module()
+    module.weights = tf.Variable([[1.0, -1.0]])
+
+    def network(text: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(tf.strings.to_number(text)[:, None], module.weights)
+
+    def unsigned(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": network(tf.strings.regex_replace(text, "-", ""))}
+
+    words = tf.TensorSpec([None], tf.string)
+    signatures = {
+        "serving_default": _function(lambda text: {"y": network(text)}, text=words),
+        "again": _function(lambda text: {"y": network(text)}, text=words),
+        "renamed": _function(lambda word: {"z": network(word)}, word=words),
+        "unsigned": _function(unsigned, text=words),
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def write_loops(folder: Path) -> None:
+    """Two signatures that count as far as a text says: one with a matrix product behind it, one without."""
+
+    def counted(text: tf.Tensor) -> tf.Tensor:
+        turns = tf.strings.to_number(text, tf.int64)[0]
+        return tf.while_loop(lambda i: i < turns, lambda i: (i + 1,), (tf.constant(0, tf.int64),))[0]
+
+    def multiplied(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        # OpenVINO must know the rank of what it is given, and freezing a loop forgets it.
+        spelled = tf.strings.as_string(tf.ensure_shape(counted(text), []))
+        return {"y": tf.matmul(tf.strings.to_number(spelled)[None, None], [[2.0]])}
+
+    words = tf.TensorSpec([None], tf.string)
+    signatures = {
+        "multiplied": _function(multiplied, text=words),
+        "counted": _function(lambda text: {"y": counted(text)}, text=words),
+    }
+    tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)
+
+
 def main(folder: Path) -> None:
     """Make one model for each way in (JPEGs, pixels, numbers), and one without a default signature."""
     # As in 2018; the control flow of today would be another graph.

@@ -247,6 +247,25 @@ class TestRefusing:
             decode('{"inputs": [1]}', x="complex64")
         assert "UNIMPLEMENTED" in refusal('{"instances": [1]}', x="complex64")
 
+    @pytest.mark.parametrize("dtype", ["float", "int32", "bool", "string", "complex64"])
+    @pytest.mark.parametrize("depth", [65, 900, 1000])
+    def test_more_levels_than_an_array_has(self, depth: int, dtype: str) -> None:
+        deep = "[" * depth + "]" * depth
+        for text in (
+            f'{{"inputs": {deep}}}',
+            f'{{"instances": {deep}}}',
+            f'{{"instances": [1, {deep}]}}',
+            f'{{"instances": [{deep}, 1]}}',
+            f'{{"instances": [{{"x": {deep}}}]}}',
+            f'{{"instances": [{deep}, NaN]}}',
+        ):
+            refusal(text, x=dtype)
+
+    def test_as_many_levels_as_an_array_has(self) -> None:
+        assert decode(f'{{"inputs": {"[" * 64 + "1" + "]" * 64}}}', x="float")["x"].shape == (1,) * 64
+        message = refusal(f'{{"inputs": {"[" * 65 + "1" + "]" * 65}}}', x="float")
+        assert message == "JSON Value is nested too deeply: a tensor has at most 64 dimensions"
+
     def test_long_values_are_cut(self) -> None:
         assert len(refusal(json.dumps({"instances": "x" * 10_000}), x="string")) < 400
 

@@ -14,6 +14,7 @@ from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument, StartError
 from embedded_server.openvino_backend import OpenVinoBackend
 from embedded_server.tensorflow_backend import TensorFlowBackend
+from running import Server
 
 SAMPLES = Path(__file__).resolve().parents[2] / "models" / "samples"
 VERSIONS = {"tf1": "1538687457", "keras": "1", "plain": "3"}
@@ -26,6 +27,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved_models.main(folder)
     for name, version in VERSIONS.items():
         convert.convert(folder / name / version, folder / name / ".optimized" / version, "a fingerprint")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of saved_models.write_texts, with its artefact."""
+    folder = tmp_path_factory.mktemp("texts")
+    saved_models.write_texts(folder / "1")
+    convert.convert(folder / "1", folder / ".optimized" / "1", "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of saved_models.write_loops, with its artefact."""
+    folder = tmp_path_factory.mktemp("loops")
+    saved_models.write_loops(folder / "1")
+    manifest = convert.convert(folder / "1", folder / ".optimized" / "1", "")
+    assert set(manifest.programs) == {"multiplied"}
+    assert set(manifest.unconverted) == {"counted"}
     return folder
 
 
@@ -55,8 +76,6 @@ def test_both_halves_together_answer_like_tensorflow(made: Path, name: str, coun
         np.testing.assert_allclose(answer[output], value, rtol=1e-4, atol=1e-5)
     first = next(iter(expected))
     assert list(optimized.run("serving_default", inputs, [first])) == [first]
-    stock.close()
-    optimized.close()
 
 
 def test_jpeg_decoding_stays_with_tensorflow_and_arithmetic_goes(made: Path) -> None:
@@ -81,6 +100,26 @@ def test_signatures_that_compute_the_same_share_their_files(made: Path) -> None:
     assert sorted(manifest.files) == ["body-0.bin", "body-0.xml", "front-0.pb"]
 
 
+@pytest.mark.parametrize("name", ["serving_default", "again", "renamed", "unsigned"])
+def test_signatures_over_one_network_keep_their_names_and_preprocessing(texts: Path, name: str) -> None:
+    stock = TensorFlowBackend.load(texts / "1")
+    optimized = OpenVinoBackend.load(texts / "1", texts / ".optimized" / "1", "f32")
+    (alias,) = stock.signatures[name].inputs
+    inputs = {alias: np.array([b"-2", b"3"], dtype=object)}
+    expected = stock.run(name, inputs)
+    answer = optimized.run(name, inputs)
+    assert answer.keys() == expected.keys()
+    for output, value in expected.items():
+        np.testing.assert_array_equal(answer[output], value)
+
+
+def test_signatures_share_what_is_the_same_in_everything(texts: Path) -> None:
+    manifest = artefact.read(texts / ".optimized" / "1")
+    assert not manifest.unconverted
+    assert manifest.programs["again"] == manifest.programs["serving_default"]
+    assert len({program.body for program in manifest.programs.values()}) == 3
+
+
 def test_a_model_of_numbers_has_no_front(made: Path) -> None:
     assert artefact.read(made / "plain" / ".optimized" / "3").programs["serving_default"].front is None
 
@@ -101,7 +140,6 @@ def test_signatures_that_cannot_be_converted_are_executed_by_tensorflow(models: 
     backend = OpenVinoBackend.load(models / "module" / "3", tmp_path / "artefact", "f32")
     answer = backend.run("text", {"text": np.array([b"abc"], dtype=object)})
     assert answer["upper"].tolist() == [b"ABC"]
-    backend.close()
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 64, 64), (1, 64, 64, 4), (1, 32, 64, 3)])
@@ -109,7 +147,6 @@ def test_a_shape_that_the_signature_does_not_allow_is_refused(made: Path, shape:
     backend = OpenVinoBackend.load(made / "keras" / "1", made / "keras" / ".optimized" / "1", "f32")
     with pytest.raises(InvalidArgument, match="keras_tensor has shape"):
         backend.run("serving_default", {"keras_tensor": np.zeros(shape, np.float32)})
-    backend.close()
 
 
 def test_inputs_that_do_not_fit_each_other_are_refused(made: Path) -> None:
@@ -120,7 +157,6 @@ def test_inputs_that_do_not_fit_each_other_are_refused(made: Path) -> None:
         )
     good = backend.run("serving_default", inputs_for("plain", 2))
     assert good["y"].shape == (2, 3)
-    backend.close()
 
 
 def test_bytes_that_are_no_jpeg_are_refused(made: Path) -> None:
@@ -128,7 +164,38 @@ def test_bytes_that_are_no_jpeg_are_refused(made: Path) -> None:
     backend = OpenVinoBackend.load(folder / VERSIONS["tf1"], folder / ".optimized" / VERSIONS["tf1"], "f32")
     with pytest.raises(InvalidArgument):
         backend.run("serving_default", {"image_bytes": np.array([b"not a jpeg"], dtype=object)})
-    backend.close()
+
+
+def test_what_takes_too_long_in_tensorflow_is_given_up(loops: Path) -> None:
+    limits = ("--rest_api_num_threads=1", "--rest_api_timeout_in_ms=2000")
+    flags = (f"--model_base_path={loops}", "--backend=openvino", "--precision=f32", *limits)
+    with Server(*flags) as server:
+        for name, answer in (("multiplied", [[6.0]]), ("counted", 3)):
+            body = {"signature_name": name, "inputs": [str(10**12)]}
+            assert server.call("POST", "/v1/models/default:predict", body)[0] == 504
+            # The only thread is free again.
+            body["inputs"] = ["3"]
+            assert server.call("POST", "/v1/models/default:predict", body) == (200, {"outputs": answer})
+
+
+@pytest.mark.parametrize("model", ["texts", "loops"])
+def test_numbers_of_threads_reach_tensorflow(model: str, request: pytest.FixtureRequest) -> None:
+    """With fronts alone, and with a signature that TensorFlow executes as a whole."""
+
+    def threads(intra: int, inter: int) -> list[str]:
+        parallelism = (
+            f"--tensorflow_intra_op_parallelism={intra}",
+            f"--tensorflow_inter_op_parallelism={inter}",
+        )
+        base = f"--model_base_path={request.getfixturevalue(model)}"
+        with Server(base, "--backend=openvino", "--precision=f32", *parallelism) as server:
+            return [name.read_text() for name in Path(f"/proc/{server.process.pid}/task").glob("*/comm")]
+
+    few, many = threads(1, 3), threads(33, 7)
+    assert few.count("tf_Compute\n") == 3
+    assert many.count("tf_Compute\n") == 7
+    # Threads within operations have no name of their own, and OpenVINO has as many as it had.
+    assert len(many) - len(few) > 30
 
 
 def test_a_missing_or_damaged_artefact_is_refused(made: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from embedded_server.servable import find_versions
 from running import PATIENCE, Server, free_port, run_to_end
 
 FOREVER = 10**12  # turns of the spin signature's loop
@@ -74,6 +75,16 @@ def test_no_version_folder(tmp_path: Path) -> None:
     assert "no version of the model in" in refusal(f"--model_base_path={tmp_path}")
     (tmp_path / "saved_model.pb").write_bytes(b"")
     assert "it is itself a SavedModel" in refusal(f"--model_base_path={tmp_path}")
+
+
+def test_of_two_folders_of_one_version_the_plain_name_counts(tmp_path: Path) -> None:
+    names = [str(number) for number in range(1, 20)]
+    for name in names:  # many, for the file system lists them in an order of its own
+        (tmp_path / name).mkdir()
+        (tmp_path / f"00{name}").mkdir()
+    (tmp_path / "020").mkdir()
+    expected = {**{int(name): tmp_path / name for name in names}, 20: tmp_path / "020"}
+    assert find_versions(tmp_path) == expected
 
 
 def test_version_that_is_not_there(models: Path) -> None:

@@ -205,6 +205,16 @@ def test_bodies_that_are_refused(module_server: Server, body: Any, message: str)
     assert message in answer["error"]
 
 
+@pytest.mark.parametrize("depth", [65, 900, 100_000])
+def test_bodies_nested_too_deeply(module_server: Server, depth: int) -> None:
+    lines = len(module_server.log)
+    deep = "[" * depth + "1" + "]" * depth
+    for text in (f'{{"inputs": {deep}}}', f'{{"instances": [{deep}, 1]}}', f'{{"instances": [NaN, {deep}]}}'):
+        status, answer = module_server.call("POST", PREDICT, text.encode())
+        assert (status, list(answer)) == (400, ["error"])
+    assert "Traceback" not in "".join(module_server.log[lines:])
+
+
 def test_gzip(module_server: Server) -> None:
     body = json.dumps({"instances": [[1, 2]]}).encode()
     packed = gzip.compress(body)

@@ -29,7 +29,6 @@ def test_it_has_the_official_signature(resnet: tuple[Path, list[dict[str, object
             "classes": ("int64", (None,)),
             "probabilities": ("float", (None, 1001)),
         }
-    backend.close()
 
 
 def test_what_is_saved_tells_the_photos_apart_as_reported(
@@ -48,7 +47,6 @@ def test_what_is_saved_tells_the_photos_apart_as_reported(
     np.testing.assert_allclose(margins, [one["margin"] for one in report], atol=1e-4)
     assert margins.min() > 0.15
     np.testing.assert_allclose(answer["probabilities"].sum(axis=1), 1, atol=1e-4)
-    backend.close()
 
 
 def test_it_has_the_weights_of_a_resnet_50() -> None:

@@ -41,7 +41,6 @@ def test_tf1_photos(models: Path) -> None:
     assert all(isinstance(label, bytes) for label in answer["label"])
     some = backend.run("predict", {saved_models.PHOTO_INPUT: photos}, ["classes"])
     assert list(some) == ["classes"]
-    backend.close()
 
 
 @pytest.mark.parametrize("style", ["keras", "wrapped"])

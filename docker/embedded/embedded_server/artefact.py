@@ -50,7 +50,7 @@ class Manifest:
     fingerprint: str
     """Of all that it was made from; whoever asked for it decides what that is."""
     programs: Mapping[str, Program]
-    """By signature. Signatures that compute the same share their files."""
+    """By signature. Signatures that are the same in everything share their files."""
     unconverted: Mapping[str, str]
     """Signature -> why TensorFlow goes on executing it."""
     files: Mapping[str, str]

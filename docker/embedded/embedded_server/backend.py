@@ -35,6 +35,3 @@ class Backend(Protocol):
         Returns an array for each output, strings as object arrays of bytes.
         Raises errors.ServingError: InvalidArgument where the input is to blame, Internal where not.
         """
-
-    def close(self) -> None:
-        """Free what the model holds; no call may be running or follow."""

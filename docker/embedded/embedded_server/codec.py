@@ -33,6 +33,7 @@ from embedded_server.signature import DEFAULT_SIGNATURE, DataType, Signature, Te
 _BYTES_SUFFIX = "_bytes"
 _SHOWN_CHARACTERS = 200  # of a value in an error message: enough to recognise it
 _INT64 = (-(2**63), 2**64 - 1)  # whole numbers beyond are read as floats, as rapidjson and orjson do
+_MAX_RANK = 64  # dimensions of a numpy array (NPY_MAXDIMS); TensorFlow itself takes 254
 # Largest whole number that a float type takes: every smaller one is exact (IsLosslessDecimal).
 _MAX_EXACT_INTEGER = {"float": 2**24 - 1, "double": 2**53 - 1, "half": 2**11 - 1, "bfloat16": 2**8 - 1}
 
@@ -211,9 +212,13 @@ def _convert(value: Any, dtype: DataType) -> Array | None:
 
 
 def _flatten(value: Any) -> tuple[list[Any], tuple[int, ...]] | None:
-    """The leaves of a nested list and its shape; None where lists of one level differ in length."""
+    """The leaves of a nested list and its shape; None where lists of one level differ in length.
+
+    Raises InvalidArgument for more levels than an array can have.
+    """
     level, shape = [value], []
     while level and type(level[0]) is list:
+        _check_rank(len(shape) + 1)
         if set(map(type, level)) != {list}:
             return None
         sizes = set(map(len, level))
@@ -299,14 +304,23 @@ def _fits(dtype: DataType) -> Callable[[Any], bool]:
 
 
 def _leading_shape(value: Any) -> tuple[int, ...]:
-    """The shape that the first element of every level suggests; the rest is checked against it."""
+    """The shape that the first element of every level suggests; the rest is checked against it.
+
+    Raises InvalidArgument for more levels than an array can have.
+    """
     shape = []
     while type(value) is list:
+        _check_rank(len(shape) + 1)
         shape.append(len(value))
         if not value:
             break
         value = value[0]
     return tuple(shape)
+
+
+def _check_rank(rank: int) -> None:
+    if rank > _MAX_RANK:
+        raise InvalidArgument(f"JSON Value is nested too deeply: a tensor has at most {_MAX_RANK} dimensions")
 
 
 def _check(value: Any, shape: tuple[int, ...], dtype: DataType, level: int = 0) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ def convert(model: Path, output: Path, fingerprint: str) -> artefact.Manifest:
         try:
             halves = cut(freeze(function))
             # Models often offer one computation under two names: it is stored and compiled once.
-            key = hashlib.sha256(halves.body.SerializeToString(deterministic=True)).hexdigest()
+            key = _digest(halves)
             if key not in known:
                 known[key] = _store(halves, output, len(known))
             programs[name] = known[key]
@@ -238,6 +239,23 @@ def convert(model: Path, output: Path, fingerprint: str) -> artefact.Manifest:
     manifest = artefact.Manifest(fingerprint, programs, unconverted, files)
     artefact.write(output, manifest)
     return manifest
+
+
+def _digest(halves: Halves) -> str:
+    """SHA-256 of all that a program is made of.
+
+    The body alone would not do: behind strings it begins at cut_0 whatever leads there, and it does not
+    know what clients call the inputs and outputs.
+    """
+    names = (halves.inputs, halves.outputs, halves.front_inputs, halves.crossing)
+    digest = hashlib.sha256(json.dumps(names, sort_keys=True).encode())
+    for graph in (halves.body, halves.front or GraphDef()):
+        # The order of nodes says nothing, and differs from one freezing to the next.
+        parts = (*graph.node, *graph.library.function)
+        written = (part.SerializeToString(deterministic=True) for part in parts)
+        digests = sorted(hashlib.sha256(part).digest() for part in written)
+        digest.update(hashlib.sha256(b"".join(digests)).digest())
+    return digest.hexdigest()
 
 
 def _store(halves: Halves, output: Path, number: int) -> artefact.Program:

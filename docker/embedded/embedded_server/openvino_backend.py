@@ -36,11 +36,23 @@ class OpenVinoBackend:
         self._rest = rest
 
     @classmethod
-    def load(cls, version_folder: Path, artefact_folder: Path, precision: str) -> OpenVinoBackend:
+    def load(
+        cls,
+        version_folder: Path,
+        artefact_folder: Path,
+        precision: str,
+        *,
+        intra_op_parallelism: int = 0,
+        inter_op_parallelism: int = 0,
+        timeout: float = 0,
+    ) -> OpenVinoBackend:
         """Load the artefact of the SavedModel in `version_folder`.
 
-        `precision` is f32, bf16, or auto for the one that was chosen by measuring. Raises StartError if
-        the artefact is missing or damaged, or has no chosen precision.
+        precision: f32, bf16, or auto for the one that was chosen by measuring.
+        intra_op_parallelism, inter_op_parallelism, timeout: for all that TensorFlow executes; see
+            TensorFlowBackend.load.
+
+        Raises StartError if the artefact is missing or damaged, or has no chosen precision.
         """
         try:
             manifest = artefact.read(artefact_folder)
@@ -51,12 +63,24 @@ class OpenVinoBackend:
                 raise StartError(f"no precision was chosen for {artefact_folder}; name one with --precision")
             precision = manifest.precision
         signature_defs = read_signature_defs(version_folder)
-        rest = TensorFlowBackend.load(version_folder) if manifest.unconverted else None
-        # Signatures that compute the same share their files, and are compiled once.
+        rest = None
+        if manifest.unconverted:
+            rest = TensorFlowBackend.load(
+                version_folder,
+                intra_op_parallelism=intra_op_parallelism,
+                inter_op_parallelism=inter_op_parallelism,
+                timeout=timeout,
+            )
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=intra_op_parallelism,
+            inter_op_parallelism_threads=inter_op_parallelism,
+            operation_timeout_in_ms=round(timeout * 1000),
+        )
+        # Only signatures whose programs are equal share a body's file: it is compiled once for all of them.
         compiled: dict[str, _Program] = {}
         for program in manifest.programs.values():
             if program.body not in compiled:
-                compiled[program.body] = _Program(program, artefact_folder, precision)
+                compiled[program.body] = _Program(program, artefact_folder, precision, config)
         return cls(
             signatures_of(signature_defs),
             signature_defs,
@@ -81,22 +105,18 @@ class OpenVinoBackend:
         # OpenVINO has fewer number formats than TensorFlow; clients see the signature's own.
         return {name: answer[name].astype(specs.outputs[name].dtype.numpy, copy=False) for name in wanted}
 
-    def close(self) -> None:
-        """Free what the model holds."""
-        for program in self._programs.values():
-            program.close()
-        if self._rest is not None:
-            self._rest.close()
-
 
 class _Program:
     """One artefact.Program, loaded."""
 
-    def __init__(self, program: artefact.Program, folder: Path, precision: str) -> None:
+    def __init__(
+        self, program: artefact.Program, folder: Path, precision: str, config: tf.compat.v1.ConfigProto
+    ) -> None:
+        """config: of the session that executes the front."""
         self._program = program
         self._session: Any = None
         if program.front is not None:
-            self._load_front(folder / program.front)
+            self._load_front(folder / program.front, config)
         # One request at a time gets all cores: what a person who waits for one answer wants.
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         model = openvino.Core().compile_model(folder / program.body, DEVICE, options)
@@ -105,11 +125,11 @@ class _Program:
         for _ in range(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
             self._requests.put(model.create_infer_request())
 
-    def _load_front(self, file: Path) -> None:
+    def _load_front(self, file: Path, config: tf.compat.v1.ConfigProto) -> None:
         graph = tf.Graph()
         with graph.as_default():
             tf.import_graph_def(tf.compat.v1.GraphDef.FromString(file.read_bytes()), name="")
-        self._session = tf.compat.v1.Session(graph=graph)
+        self._session = tf.compat.v1.Session(graph=graph, config=config)
         self._fed = list(self._program.front_inputs)
         feeds = [graph.get_tensor_by_name(self._program.front_inputs[name]) for name in self._fed]
         self._front = self._session.make_callable(list(self._program.crossing.values()), feed_list=feeds)
@@ -134,10 +154,6 @@ class _Program:
             raise InvalidArgument(" ".join(str(error).split())[:300]) from error
         finally:
             self._requests.put(request)
-
-    def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
 
 
 def _check_shape(name: str, value: Array, spec: TensorSpec) -> None:

@@ -77,6 +77,8 @@ def find_versions(base_path: Path) -> dict[int, Path]:
         entries = [entry for entry in base_path.iterdir() if entry.is_dir()]
     except OSError as error:
         raise StartError(f"--model_base_path {base_path}: {error.strerror}") from error
+    # Of 7 and 007 the plain one counts, as for the task runner: the shortest name comes last, and stays.
+    entries.sort(key=lambda entry: len(entry.name), reverse=True)
     versions = {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit()}
     if not versions:
         hint = "its folders must be named by numbers, such as 1"
@@ -102,7 +104,14 @@ def _load_backend(flags: Flags, version_folder: Path, version: int) -> Backend:
         from embedded_server.openvino_backend import OpenVinoBackend
 
         artefact_folder = flags.optimized_base_path / str(version)
-        return OpenVinoBackend.load(version_folder, artefact_folder, flags.precision)
+        return OpenVinoBackend.load(
+            version_folder,
+            artefact_folder,
+            flags.precision,
+            intra_op_parallelism=flags.intra_op_parallelism,
+            inter_op_parallelism=flags.inter_op_parallelism,
+            timeout=flags.rest_api_timeout,
+        )
     from embedded_server.tensorflow_backend import TensorFlowBackend
 
     return TensorFlowBackend.load(

@@ -146,11 +146,6 @@ class TensorFlowBackend:
         except tf.errors.OpError as error:
             raise translated(error) from error
 
-    def close(self) -> None:
-        """Free the session."""
-        self._calls.clear()
-        self._session.close()
-
     def _make_call(self, signature: Signature, wanted: tuple[str, ...]) -> _Call:
         for name in wanted:
             if name not in signature.outputs:
