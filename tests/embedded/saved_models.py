@@ -248,7 +248,7 @@ def write_texts(folder: Path) -> None:
 
 
 def write_loops(folder: Path) -> None:
-    """Two signatures that count as far as a text says: one with a matrix product behind it, one without."""
+    """Signatures that count as far as a text says: with a matrix product behind it, and without."""
 
     def counted(text: tf.Tensor) -> tf.Tensor:
         turns = tf.strings.to_number(text, tf.int64)[0]
@@ -259,9 +259,13 @@ def write_loops(folder: Path) -> None:
         spelled = tf.strings.as_string(tf.ensure_shape(counted(text), []))
         return {"y": tf.matmul(tf.strings.to_number(spelled)[None, None], [[2.0]])}
 
+    def unranked(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.matmul(tf.cast(counted(text), tf.float32)[None, None], [[2.0]])}
+
     words = tf.TensorSpec([None], tf.string)
     signatures = {
         "multiplied": _function(multiplied, text=words),
+        "unranked": _function(unranked, text=words),
         "counted": _function(lambda text: {"y": counted(text)}, text=words),
     }
     tf.saved_model.save(tf.Module(), str(folder), signatures=signatures)

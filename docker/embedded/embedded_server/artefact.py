@@ -19,6 +19,8 @@ from typing import Any
 
 MANIFEST = "artefact.json"
 FORMAT = 1
+DEVICE = "CPU"
+"""What OpenVINO executes it on."""
 
 
 class BadArtefact(Exception):

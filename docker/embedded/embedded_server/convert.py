@@ -265,6 +265,9 @@ def _store(halves: Halves, output: Path, number: int) -> artefact.Program:
     frozen.write_bytes(halves.body.SerializeToString())
     try:
         model = openvino.convert_model(frozen, output=list(halves.outputs.values()))
+        # What it cannot compile, such as an input whose rank is unknown, shall not take the other
+        # signatures down when the server loads.
+        openvino.Core().compile_model(model, artefact.DEVICE)
         # Weights stay f32: narrower arithmetic is chosen when the model is compiled, not here.
         openvino.save_model(model, body, compress_to_fp16=False)
     finally:
@@ -293,7 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"OpenVINO cannot execute this model: {error}", file=sys.stderr)
         return 1
     # What this CPU computes natively: the precisions worth measuring.
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino.Core().get_property(artefact.DEVICE, "OPTIMIZATION_CAPABILITIES")
     print(" ".join(PRECISIONS[name] for name in capabilities if name in PRECISIONS))
     return 0
 

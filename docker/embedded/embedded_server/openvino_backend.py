@@ -17,8 +17,6 @@ from embedded_server.errors import Internal, InvalidArgument, StartError
 from embedded_server.signature import Signature, TensorSpec, signatures_of
 from embedded_server.tensorflow_backend import TensorFlowBackend, read_signature_defs, translated
 
-DEVICE = "CPU"
-
 
 class OpenVinoBackend:
     """See backend.Backend. Signatures that were not converted are executed by TensorFlow."""
@@ -119,7 +117,7 @@ class _Program:
             self._load_front(folder / program.front, config)
         # One request at a time gets all cores: what a person who waits for one answer wants.
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        model = openvino.Core().compile_model(folder / program.body, DEVICE, options)
+        model = openvino.Core().compile_model(folder / program.body, artefact.DEVICE, options)
         # A request holds its tensors, so each may be used by one thread at a time.
         self._requests: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
         for _ in range(model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
