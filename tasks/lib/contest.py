@@ -74,7 +74,7 @@ def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, pl
         return verdict.judge(baseline, candidate, answers, bodies, plan, bar.update)
 
 
-def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> tuple[Contestant, verdict.Measurement]:
+def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> record.Alone:
     metadata = Client(contestant.url, plan.timeout).metadata()
     with Connection(contestant.url, plan.timeout) as connection:
         prepared = [connection.prepare(sample.body) for sample in _samples(settings, metadata)]
@@ -82,7 +82,8 @@ def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> tuple[Cont
         label = verdict.CANDIDATE
         with console.progress(f"measuring {contestant.name}", plan.rounds, unit="round") as bar:
             rounds = verdict.run_rounds([(label, connection)], {label: requests}, plan, bar.update)
-    return contestant, verdict.measure([block for one in rounds for block in one[label]])
+    measured = verdict.measure([block for one in rounds for block in one[label]])
+    return record.Alone(contestant, measured, len(rounds))
 
 
 def _samples(settings: Settings, metadata: Mapping[str, Any]) -> Sequence[inputs.Sample]:
