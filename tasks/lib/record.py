@@ -18,6 +18,7 @@ from typing import Any
 from tasks.lib import stats
 from tasks.lib.errors import SuiteError
 from tasks.lib.hardware import Hardware
+from tasks.lib.remote import public
 from tasks.lib.settings import Paths
 from tasks.lib.store import Model
 from tasks.lib.verdict import BASELINE, CANDIDATE, Contestant, Measurement, Plan, Verdict
@@ -104,8 +105,8 @@ def now() -> str:
 
 
 def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["invoke", *sys.argv[1:]])
+    """What was typed, less the passwords of URLs: results are shown to others."""
+    return shlex.join(["invoke", *map(public, sys.argv[1:])])
 
 
 def rows(record: Record) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -442,6 +443,14 @@ def test_secrets_in_the_address_are_not_written_down(settings: Settings, server:
     model = got(obtain.from_url(settings, "mine", url.replace("//", "//user:secret@")))
     assert model.origin.address == url
     assert "secret" not in digests.path(settings.paths).read_text()
+
+
+def test_secrets_in_the_catalogue_are_not_shown(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue(settings, "http://user:secret@host/x")
+    obtain.ensure(replace(settings, dry=True), "resnet")
+    assert "would download http://host/x" in capsys.readouterr().err
 
 
 # What happens under way

@@ -371,6 +371,13 @@ def test_the_command_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert record.command_line() == "invoke benchmark --candidate 'my variant'"
 
 
+def test_passwords_in_the_command_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://me:secret@host:8443/a@1/x.tgz?version=2"
+    monkeypatch.setattr("sys.argv", ["inv", "download", "--url", url, f"--url={url}", "--model", "a@1"])
+    said = "https://host:8443/a@1/x.tgz?version=2"
+    assert record.command_line() == f"invoke download --url '{said}' '--url={said}' --model a@1"
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(None, "-"), (0.0312, "31.2"), (0.00004, "0.0"), (1.5, "1500.0")]
 )
