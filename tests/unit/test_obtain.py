@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -338,6 +339,20 @@ def test_the_same_version_from_elsewhere_stays_as_it_is(settings: Settings, serv
     for _ in range(2):
         assert obtain.from_url(settings, "mine", mirror) == model
     assert len(resource.requests) == 1  # the second time its digest is known
+
+
+def test_a_version_that_somebody_replaced_is_not_taken_for_the_archives(
+    settings: Settings, server: Server
+) -> None:
+    url, _ = server.serve("/model", saved_model("1"))
+    model = got(obtain.from_url(settings, "mine", url))
+    (model.folder / "saved_model.pb").write_bytes(b"somebody's own")
+    assert got(obtain.ensure(settings, "mine")).origin.source == "changed"
+    with pytest.raises(ModelError, match="mine@1 is there already, and what was to become") as caught:
+        obtain.from_url(settings, "mine", url)
+    assert caught.value.remedy.startswith(f"Remove {model.folder} to replace it")
+    shutil.rmtree(model.folder)  # as it says: the record that stays does no harm
+    assert obtain.from_url(settings, "mine", url) == model
 
 
 def test_the_catalogues_url_is_official_however_it_is_given(settings: Settings, server: Server) -> None:
