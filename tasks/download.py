@@ -120,7 +120,9 @@ def _check_url(url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
+        # What comes before an "@" may be a password, wherever it stands in what is no URL.
+        what = "--url" if "@" in url else f"--url {url!r}"
         raise SettingError(
-            f"--url {url!r} is not an http:// or https:// address.",
+            f"{what} is not an http:// or https:// address.",
             "Mend it; an archive that is here already can be unpacked and brought in with --path.",
         )

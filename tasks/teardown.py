@@ -33,7 +33,7 @@ def teardown(
 
     The flags remove more, after saying what and how much. The catalogue, the sample photos, the labels
     and the record of what each download must hash to always stay, and so does a model that you put
-    into the models folder yourself.
+    into the models folder yourself, or changed there.
     """
     from tasks.lib import console, processes
 
@@ -135,10 +135,7 @@ def _models(its: Settings) -> Removal:
     found: dict[str, list[Path]] = {}
     described: list[str] = []
     for name in names:
-        # A version without a record of its origin was put there by a person.
-        versions = {
-            n: v for n, v in store.versions(its.paths, name).items() if store.origin_record(v).is_file()
-        }
+        versions = {n: v for n, v in store.versions(its.paths, name).items() if store.is_ours(v)}
         made = [
             p for p in _children(its.paths.models / name) if p.name == FOLDER or p.name.startswith(PARTIAL)
         ]

@@ -19,6 +19,12 @@ MEMORY = re.compile(
 
 KILLED = re.compile(r"^exit code: 137$", re.MULTILINE)
 """Nothing else was said: it may have been somebody's `docker kill` too."""
+BASE_IMAGES = {
+    "devel": "INVOKE_BUILD_BASE_IMAGE",
+    "optimized": "INVOKE_BUILD_SERVING_BASE_IMAGE",
+    "embedded": "INVOKE_BUILD_EMBEDDED_BASE_IMAGE",
+}
+"""What names the image that each kind is built on."""
 GONE = (
     "the Docker Engine went away",
     "Look at its log (`journalctl -u docker`), start it and call it again.",
@@ -48,7 +54,9 @@ REASONS = (
     ),
     (
         r"manifest unknown|manifest for \S+ not found|pull access denied|repository does not exist|"
-        r"repository name not known|invalid reference format|: not found$",
+        r"repository name not known|invalid reference format|"
+        # BuildKit. A command or a file to copy that is missing is "not found" as well.
+        r"(?:source metadata for|LLB definition:|failed to solve:) (?:\S+: )*\S+:\S+: not found$",
         "an image that it is built from does not exist, or is not yours to pull",
         "Check the base images under `build` in invoke.yaml, or log in with `docker login`.",
     ),
@@ -64,7 +72,7 @@ REASONS = (
         r"certificate (verify failed|signed by unknown)|SSL certificate problem|CERTIFICATE_VERIFY_FAILED|"
         r"certificate verification failed",
         "a certificate is not trusted inside the build",
-        "Name a base image that has your proxy's certificate with INVOKE_BUILD_BASE_IMAGE (see README).",
+        "If a proxy stands in between, name a base image that has its certificate with {base_image}.",
     ),
     (
         r"computed checksum did NOT match|checksum mismatch|DO NOT MATCH THE HASHES",
@@ -114,7 +122,8 @@ def explain(
     for pattern, problem, remedy in REASONS:
         if re.search(pattern, text, re.MULTILINE):
             said = problem.format(tag=build.tag, network=build.network)
-            return ImageBuildError(f"build.{kind} failed: {said}.", f"{remedy} {where}")
+            advice = remedy.format(base_image=BASE_IMAGES[kind])
+            return ImageBuildError(f"build.{kind} failed: {said}.", f"{advice} {where}")
     step = f"at step {failed.number}" if failed.number else f"with status {status}"
     return ImageBuildError(f"build.{kind} failed {step}.", f"The lines above say why. {where}")
 

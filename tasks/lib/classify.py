@@ -30,7 +30,7 @@ def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Se
         if variant in (None, server.variant.name):
             return server
     if variant is not None:
-        variants.find(settings, variant)
+        variants.check(settings, variant)
     what = f"{variant} {reference}" if variant else reference
     flag = "--optimized" if variant in (None, "optimized") else f"--variant {variant}"
     model = "" if reference == settings.model else f" --model {reference}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from typing import Any
 
 from tasks.lib import agreement, console, contestants, inputs, obtain, record, variants, verdict
@@ -14,9 +14,7 @@ from tasks.lib.hardware import detect
 from tasks.lib.load import Connection
 from tasks.lib.settings import Settings
 from tasks.lib.signature import default_signature
-from tasks.lib.verdict import Contestant, Measurement, Plan, Verdict
-
-Alone = tuple[Contestant, Measurement]
+from tasks.lib.verdict import Contestant, Plan, Verdict
 
 
 def run(
@@ -39,25 +37,19 @@ def run(
             f"of {plan.block_requests} requests twice, starting the servers that are not up"
         )
         return
-    command = record.command_line()
-
-    def done(started: str, outcome: Verdict | None = None, alone: Alone | None = None) -> record.Record:
-        return record.Record(started, command, chosen.name, model, detect(), plan, outcome, alone)
-
-    def up(name: str) -> AbstractContextManager[Contestant]:
-        return contestants.up(settings, chosen, model, name)
-
-    if baseline is None:
+    with ExitStack() as stack:
+        against = None
+        if baseline is not None:
+            against = stack.enter_context(contestants.up(settings, chosen, model, baseline))
         for name in candidates:
-            started = record.now()
-            with up(name) as contestant:
-                yield done(started, alone=_alone(settings, contestant, plan))
-        return
-    with up(baseline) as reference_server:
-        for name in candidates:
-            started = record.now()
-            with up(name) as contestant:
-                yield done(started, _compare(settings, reference_server, contestant, plan))
+            started, outcome, alone = record.now(), None, None
+            with contestants.up(settings, chosen, model, name) as contestant:
+                if against is None:
+                    alone = _alone(settings, contestant, plan)
+                else:
+                    outcome = _compare(settings, against, contestant, plan)
+            command = record.command_line()
+            yield record.Record(started, command, chosen.name, model, detect(), plan, outcome, alone)
 
 
 def raise_if_not_comparable(done: Sequence[record.Record]) -> None:
@@ -88,7 +80,7 @@ def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, pl
         return verdict.judge(baseline, candidate, answers, bodies, plan, bar.update)
 
 
-def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> Alone:
+def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> record.Alone:
     metadata = Client(contestant.url, plan.timeout).metadata()
     with Connection(contestant.url, plan.timeout) as connection:
         prepared = [connection.prepare(sample.body) for sample in _samples(settings, metadata)]
@@ -96,7 +88,8 @@ def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> Alone:
         label = verdict.CANDIDATE
         with console.progress(f"measuring {contestant.name}", plan.rounds, unit="round") as bar:
             rounds = verdict.run_rounds([(label, connection)], {label: requests}, plan, bar.update)
-    return contestant, verdict.measure([block for one in rounds for block in one[label]])
+    measured = verdict.measure([block for one in rounds for block in one[label]])
+    return record.Alone(contestant, measured, len(rounds))
 
 
 def _samples(settings: Settings, metadata: Mapping[str, Any]) -> Sequence[inputs.Sample]:

@@ -14,7 +14,7 @@ from tasks.lib.errors import DownloadError
 
 FILE_MODE = 0o644
 FOLDER_MODE = 0o755
-"""Whatever the umask says: a container reads the models as another user."""
+"""Whatever the umask says: a container that root starts reads the models as another user."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)

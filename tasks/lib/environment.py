@@ -125,18 +125,20 @@ def run(
     args: Sequence[str],
     label: str,
     error: type[SuiteError] = EnvironmentBuildError,
+    about: str = "",
 ) -> str:
     """Run a module of docker/embedded to its end and return what it printed on stdout.
 
     The environment is built first if need be; `label` says what is being done. Raises `error` if the
     program fails, after showing the last lines of its stderr; all of it is kept in the state folder,
-    as logs/MODULE.log.
+    as logs/MODULE.log until the next run. What may run at the same time as another says in `about`
+    what it works on, and has its log to itself: logs/MODULE.ABOUT.log.
     """
     ensure(settings)
     processes.end_orphans(settings.paths.state)
     argv, added = command(settings, module, args)
     console.command(shown(settings, argv), added)
-    log = _log(settings, module)
+    log = _log(settings, f"{module}.{about}" if about else module)
     status, output = processes.run(
         argv,
         state=settings.paths.state,

@@ -246,13 +246,20 @@ class _Build:
                 self._client.containers.get(container).remove(force=True, v=True)
 
     def _remove(self, old: Image) -> None:
-        """Remove an image of ours whose name another has now, unless it is in use; layers stay as cache."""
-        from docker.errors import DockerException
+        """Remove an image of ours whose name another has now; layers stay as cache.
+
+        One that is in use gets another name, by which `teardown --images` will know it.
+        """
+        from docker.errors import APIError, DockerException
 
         with suppress(DockerException):
             old.reload()
             if not old.tags and old.labels.get(f"{LABEL}.kind") == self._kind:
-                self._client.images.remove(old.id, noprune=True)
+                try:
+                    self._client.images.remove(old.id, noprune=True)
+                except APIError:
+                    repository = self._recipe.name.rpartition(":")[0]
+                    old.tag(repository, f"replaced-{old.short_id.removeprefix('sha256:')}")
 
     @property
     def _shown_log(self) -> str:

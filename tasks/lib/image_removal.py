@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Leftover:
-    """One name of an image of ours, or an image of ours that has lost its name to a newer one."""
+    """One name of an image of ours."""
 
     name: str
     """What `docker rmi` takes."""
@@ -27,8 +27,8 @@ class Leftover:
 def find(client: DockerClient, settings: Settings) -> list[Leftover]:
     """What there is to remove, sorted by name.
 
-    An image that somebody made FROM ours inherits its labels; it is ours only if it is called so.
-    Raises DockerError.
+    An image that somebody made FROM ours inherits its labels; it is ours only if it is called so. Those
+    that have lost their name to a newer one got another when that was built. Raises DockerError.
     """
     import requests
     from docker.errors import DockerException
@@ -38,8 +38,6 @@ def find(client: DockerClient, settings: Settings) -> list[Leftover]:
     try:
         for image in client.images.list(filters={"label": f"{images.LABEL}.kind"}):
             names = [tag for tag in image.tags if tag.startswith(ours)]
-            if not image.tags:
-                names = [image.short_id]
             found += [Leftover(name, image.attrs["Size"]) for name in names]
     except (DockerException, requests.RequestException) as error:
         raise refusals.anything(refusals.said(error)) from error

@@ -91,7 +91,9 @@ def ensure(
             "Leave --source and the version away, or give an archive with --url.",
         )
     if settings.dry:
-        plans = [f"download {archive.url}"] if archive else []
+        from tasks.lib.remote import public
+
+        plans = [f"download {public(archive.url)}"] if archive else []
         plans += [f"build the seeded model {recipe}"] if recipe else []
         plan = ", or where that cannot be reached ".join(plans)
         console.note(f"would {plan} into {_shown(settings.paths, wanted.name)}")

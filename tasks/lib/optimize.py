@@ -145,7 +145,9 @@ def convert(settings: Settings, model: Model, target: Path) -> list[str]:
         f"--fingerprint={artefact.fingerprint(settings, model)}",
     ]
     label = f"converting {model} for OpenVINO"
-    return environment.run(settings, "embedded_server.convert", arguments, label, OptimizeError).split()
+    return environment.run(
+        settings, "embedded_server.convert", arguments, label, OptimizeError, model.name
+    ).split()
 
 
 def check(

@@ -18,12 +18,23 @@ from typing import Any
 from tasks.lib import stats
 from tasks.lib.errors import SuiteError
 from tasks.lib.hardware import Hardware
+from tasks.lib.remote import public
 from tasks.lib.settings import Paths
 from tasks.lib.store import Model
 from tasks.lib.verdict import BASELINE, CANDIDATE, Contestant, Measurement, Plan, Verdict
 
 SCHEMA = 1
 """Raised whenever a key of result.json changes its name or meaning."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A contestant that was measured by itself."""
+
+    contestant: Contestant
+    measured: Measurement
+    rounds: int
+    """Those that were finished."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Record:
     plan: Plan
     verdict: Verdict | None
     """None for a contestant that was measured alone."""
-    alone: tuple[Contestant, Measurement] | None = None
+    alone: Alone | None = None
 
     @property
     def head(self) -> str:
@@ -51,7 +62,14 @@ class Record:
         """Of each contestant that was timed, baseline first."""
         if self.verdict is not None:
             return list(self.verdict.measured.values())
-        return [self.alone[1]] if self.alone else []
+        return [self.alone.measured] if self.alone else []
+
+    @property
+    def rounds(self) -> int:
+        """How many were finished; none where nothing was timed."""
+        if self.verdict is not None:
+            return len(self.verdict.round_ratios)
+        return self.alone.rounds if self.alone else 0
 
     @property
     def note(self) -> str | None:
@@ -61,9 +79,9 @@ class Record:
         if not missing:
             return None
         needs = " and ".join(f"p{q} needs {n} requests" for q, n in missing.items())
-        rounds = len(self.verdict.round_ratios) if self.verdict is not None else self.plan.rounds
-        if rounds < self.plan.rounds:
-            cut = f"which ended after {rounds} of {self.plan.rounds} rounds, at {self.plan.max_seconds:g} s"
+        if self.rounds < self.plan.rounds:
+            done, limit = f"{self.rounds} of {self.plan.rounds} rounds", f"{self.plan.max_seconds:g} s"
+            cut = f"which ended after {done}, at {limit}"
             return f"{needs}; this run, {cut}, has {requests}: raise INVOKE_BENCHMARK_MAX_SECONDS."
         return f"{needs}, this run has {requests}: raise benchmark.rounds (INVOKE_BENCHMARK_ROUNDS)."
 
@@ -73,10 +91,10 @@ class Record:
         if self.verdict is not None:
             return self.verdict.sentence
         assert self.alone is not None
-        contestant, measurement = self.alone
+        measurement = self.alone.measured
         failed = f" {measurement.errors} requests failed." if measurement.errors else ""
         return (
-            f"{contestant.name} alone: {milliseconds(measurement.p50)} ms at p50, "
+            f"{self.alone.contestant.name} alone: {milliseconds(measurement.p50)} ms at p50, "
             f"{measurement.rate:.1f} requests/s. Without --alone it is compared.{failed}"
         )
 
@@ -87,8 +105,8 @@ def now() -> str:
 
 
 def command_line() -> str:
-    """What was typed."""
-    return shlex.join(["invoke", *sys.argv[1:]])
+    """What was typed, less the passwords of URLs: results are shown to others."""
+    return shlex.join(["invoke", *map(public, sys.argv[1:])])
 
 
 def rows(records: Sequence[Record]) -> list[dict[str, object]]:
@@ -100,7 +118,7 @@ def rows(records: Sequence[Record]) -> list[dict[str, object]]:
 def _rows(record: Record) -> list[dict[str, object]]:
     if record.verdict is None:
         assert record.alone is not None
-        return [_row(*record.alone)]
+        return [_row(record.alone.contestant, record.alone.measured)]
     verdict = record.verdict
     speedup, same, difference = "-", verdict.agreement.percent, f"{verdict.agreement.difference:.2g}"
     noise = "-"
@@ -153,7 +171,7 @@ def content(record: Record) -> dict[str, Any]:
         "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")}
         | embedded_versions(),
         "plan": asdict(record.plan),
-        "alone": _side(*record.alone) if record.alone else None,
+        "alone": _alone(record.alone) if record.alone else None,
         "verdict": None if verdict is None else _verdict(verdict),
     }
 
@@ -176,6 +194,10 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "round_ratios": verdict.round_ratios,
         "control_ratios": verdict.control_ratios,
     }
+
+
+def _alone(alone: Alone) -> dict[str, Any]:
+    return _side(alone.contestant, alone.measured) | {"rounds": alone.rounds}
 
 
 def _side(contestant: Contestant, measured: Measurement | None) -> dict[str, Any]:

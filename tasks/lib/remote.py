@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -58,10 +58,9 @@ class _Broken(Exception):
         self.asked = asked
 
 
-def public(url: str) -> str:
-    """`url` without the name and password that it may carry: fit for records and messages."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def public(text: str) -> str:
+    """`text` without the names and passwords of the URLs in it: fit for records and messages."""
+    return re.sub(r"(?<=://)[^/?#\s]*@", "", text)
 
 
 class RemoteFile(io.RawIOBase):
@@ -235,7 +234,7 @@ class RemoteFile(io.RawIOBase):
             raise _Broken(_reason(error), hopeless=isinstance(error, requests.Timeout)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise DownloadError(
-                f"{self.url} cannot be requested: {error}.",
+                f"{self.url} cannot be requested: {public(str(error))}.",
                 "Check the address: it is an http:// or https:// URL.",
             ) from error
 

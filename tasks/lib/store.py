@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -25,14 +26,21 @@ _VERSION = re.compile(r"0*[1-9][0-9]{0,17}")
 _CHUNK = 1 << 20
 
 
+WARNINGS = {
+    "seeded": "weights: seeded: timings hold, classes mean nothing",
+    "changed": "weights: changed by somebody since they were brought in",
+}
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a model version came from. Kept beside it as models/NAME/VERSION.origin.json."""
 
     source: str
-    """official, seeded, url or path."""
+    """official, seeded, url, path, or changed: its files are no longer those that were recorded."""
     address: str
-    """The URL or folder; for seeded weights, the recipe and seed."""
+    """The URL or folder; for seeded weights, the recipe and seed. Where a person had a hand in it, the
+    version folder itself."""
     archive_sha256: str | None
     """Of the archive as downloaded; None where there was none."""
     content_sha256: str
@@ -41,7 +49,7 @@ class Origin:
     @property
     def warning(self) -> str | None:
         """What must be said wherever results of this model are shown."""
-        return "weights: seeded: timings hold, classes mean nothing" if self.source == "seeded" else None
+        return WARNINGS.get(self.source)
 
     @property
     def summary(self) -> str:
@@ -149,9 +157,21 @@ def find(paths: Paths, reference: str) -> Model:
 
 
 def load(paths: Paths, name: str, version: int) -> Model:
-    """One version that `versions` lists. Raises ModelError if its origin record is damaged."""
+    """One version that `versions` lists. Raises ModelError if it or its origin record cannot be read.
+
+    Its files are compared with the record, so that nothing is said of weights that somebody replaced.
+    """
     folder = versions(paths, name)[version]
-    return Model(name, version, folder, _read_origin(paths, folder))
+    return Model(name, version, folder, _origin(paths, folder))
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether the version in `folder` is as the suite put it there, and not a person's own."""
+    try:
+        recorded = _recorded(folder)
+        return recorded is not None and recorded.content_sha256 == content_digest(folder)
+    except (ValueError, OSError):
+        return False
 
 
 def saved_models(folder: Path) -> list[Path]:
@@ -167,10 +187,22 @@ def saved_models(folder: Path) -> list[Path]:
 def content_digest(folder: Path) -> str:
     """SHA-256, in hex, over the names (relative, sorted) and contents of all files in `folder`.
 
-    See `files_digest`. Raises OSError.
+    See `files_digest`. It is worked out once for files that stay as they are: they may have gigabytes,
+    and several tasks of a chain ask. Raises OSError.
     """
     paths = [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
-    return files_digest({path.relative_to(folder): path for path in paths})
+    return _digest_of(tuple((path.relative_to(folder), path, _stamp(path)) for path in sorted(paths)))
+
+
+@functools.cache
+def _digest_of(files: tuple[tuple[Path, Path, tuple[int, ...]], ...]) -> str:
+    return files_digest({name: path for name, path, _ in files})
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What another file in its place, or another content, would not have."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def files_digest(files: Mapping[Path, Path]) -> str:
@@ -198,16 +230,36 @@ def write_origin(folder: Path, origin: Origin) -> None:
     disk.write_text(origin_record(folder), json.dumps(asdict(origin), indent=2) + "\n")
 
 
-def _read_origin(paths: Paths, folder: Path) -> Origin:
+def _origin(paths: Paths, folder: Path) -> Origin:
     record = origin_record(folder)
     try:
-        table = json.loads(record.read_text(encoding="utf-8"))
-        return Origin(**{field.name: table[field.name] for field in fields(Origin)})
-    except FileNotFoundError:
-        # A version that a person put there by hand.
-        return Origin("path", paths.shown(folder), None, content_digest(folder))
-    except (ValueError, KeyError, TypeError):
+        recorded, there = _recorded(folder), content_digest(folder)
+    except ValueError:
         raise ModelError(
             f"{paths.shown(record)} is damaged, so where this model came from is unknown.",
             f"Remove {paths.shown(folder)} and {paths.shown(record)}, and download the model again.",
         ) from None
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename} cannot be read ({error.strerror}).",
+            "Make it readable for you, and call again.",
+        ) from error
+    if recorded is None:
+        return Origin("path", paths.shown(folder), None, there)
+    return (
+        recorded if recorded.content_sha256 == there else Origin("changed", paths.shown(folder), None, there)
+    )
+
+
+def _recorded(folder: Path) -> Origin | None:
+    """What was recorded of the version in `folder`; None for one that a person put there by hand.
+
+    Raises ValueError if the record is damaged.
+    """
+    try:
+        table = json.loads(origin_record(folder).read_text(encoding="utf-8"))
+        return Origin(**{field.name: table[field.name] for field in fields(Origin)})
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError) as error:
+        raise ValueError from error

@@ -83,12 +83,13 @@ def command(*behaviour: str) -> Any:
 
 def model(folder: Path, name: str = "net", version: int = 1) -> Any:
     """A model on disk, as far as a stand-in needs one."""
-    from tasks.lib.store import Model, Origin
+    from tasks.lib.store import Model, Origin, content_digest
 
     place = folder / "models" / name / str(version)
     place.mkdir(parents=True, exist_ok=True)
     (place / "saved_model.pb").write_bytes(b"stand-in")
-    return Model(name, version, place, Origin("url", "http://example.org/net.tar.gz", None, "0" * 64))
+    origin = Origin("url", "http://example.org/net.tar.gz", None, content_digest(place))
+    return Model(name, version, place, origin)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:

@@ -143,8 +143,10 @@ OUT_OF_MEMORY = [
 ]
 
 
-def explained(settings: Settings, text: str, limits: Limits | None = None) -> ImageBuildError:
-    return explain("devel", failure(read("Step 1/1 : RUN x\n" + text)), 1, settings.build, limits, "LOG")
+def explained(
+    settings: Settings, text: str, limits: Limits | None = None, kind: str = "devel"
+) -> ImageBuildError:
+    return explain(kind, failure(read("Step 1/1 : RUN x\n" + text)), 1, settings.build, limits, "LOG")
 
 
 @pytest.mark.parametrize("text", OUT_OF_MEMORY)
@@ -168,6 +170,21 @@ def test_out_of_memory_is_recognised(settings: Settings, text: str) -> None:
         ),
         ("curl: (60) SSL certificate problem: self-signed certificate", "certificate"),
         ("manifest for ubuntu:99 not found: manifest unknown", "does not exist"),
+        (
+            "pull access denied for a/b, repository does not exist or may require 'docker login'",
+            "does not exist",
+        ),
+        (
+            "ERROR: failed to solve: ubuntu:99: failed to resolve source metadata for "
+            "docker.io/library/ubuntu:99: docker.io/library/ubuntu:99: not found",
+            "does not exist",
+        ),
+        (
+            "failed to solve with frontend dockerfile.v0: failed to create LLB definition: "
+            "docker.io/library/ubuntu:99: not found",
+            "does not exist",
+        ),
+        ("ERROR: failed to solve: ubuntu:99: docker.io/library/ubuntu:99: not found", "does not exist"),
         ("sha256sum: WARNING: 1 computed checksum did NOT match", "not what was tested"),
         ("error during connect: Post x: EOF", "the Docker Engine went away"),
     ],
@@ -176,6 +193,29 @@ def test_known_reasons_are_recognised(settings: Settings, text: str, problem: st
     told = explained(settings, text)
     assert problem in told.problem
     assert told.remedy.endswith("The whole log is LOG.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/bin/sh: 1: gcc: not found",
+        "ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref x::y: "
+        '"/start.sh": not found',
+    ],
+)
+def test_not_every_thing_that_is_not_found_is_an_image(settings: Settings, text: str) -> None:
+    assert explained(settings, text).problem == "build.devel failed at step 1/1."
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("devel", ""), ("optimized", "SERVING_"), ("embedded", "EMBEDDED_")]
+)
+def test_a_certificate_belongs_into_the_base_image_of_its_kind(
+    settings: Settings, kind: str, setting: str
+) -> None:
+    told = explained(settings, "curl: (60) SSL certificate problem: self-signed certificate", kind=kind)
+    assert f" INVOKE_BUILD_{setting}BASE_IMAGE. " in told.remedy
+    assert "README" not in told.remedy
 
 
 def test_a_kill_of_unknown_reason_is_told_as_what_it_is(settings: Settings) -> None:

@@ -125,6 +125,15 @@ def test_a_mistake_gets_one_error_and_leaves_nothing(
     assert not settings.paths.models.exists()
 
 
+@pytest.mark.parametrize("url", ["ftp://me:secret@host/x", "http://me:se/cret@host/x", "me:secret@host/x"])
+def test_a_wrong_address_is_told_without_its_password(settings: Settings, url: str) -> None:
+    with pytest.raises(Exit) as caught:
+        call(settings, ["--model", "mine", "--url", url])
+    assert caught.value.message is not None
+    assert "--url is not an http:// or https:// address." in caught.value.message
+    assert "cret" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import zipfile
@@ -348,6 +349,31 @@ def test_run_returns_stdout(project: Project, capsys: pytest.CaptureFixture[str]
         "$ PYTHONPATH=docker/embedded environment/bin/python -m hello --a=1 'b c'" in capsys.readouterr().err
     )
     assert (project.settings.paths.state / "logs" / "hello.log").read_text() == "note\n"
+
+
+def test_runs_about_different_things_have_their_own_logs(project: Project) -> None:
+    program = """\
+        import pathlib, sys, time
+        print(sys.argv[1], file=sys.stderr, flush=True)
+        pathlib.Path(sys.argv[1]).touch()
+        while not pathlib.Path(sys.argv[2]).exists():
+            time.sleep(0.01)
+        print(sys.argv[1], file=sys.stderr)
+        """
+    project.program("pair", textwrap.dedent(program))
+
+    def run(name: str, other: str) -> None:
+        environment.run(project.settings, "pair", [name, other], "waiting", about=name)
+
+    environment.ensure(project.settings)
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(run, "one", "two"), pool.submit(run, "two", "one")]:
+            done.result(30)
+    logs = project.settings.paths.state / "logs"
+    assert {log.name: log.read_text() for log in logs.glob("pair*")} == {
+        "pair.one.log": "one\none\n",
+        "pair.two.log": "two\ntwo\n",
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -339,6 +341,20 @@ def test_the_same_version_from_elsewhere_stays_as_it_is(settings: Settings, serv
     assert len(resource.requests) == 1  # the second time its digest is known
 
 
+def test_a_version_that_somebody_replaced_is_not_taken_for_the_archives(
+    settings: Settings, server: Server
+) -> None:
+    url, _ = server.serve("/model", saved_model("1"))
+    model = got(obtain.from_url(settings, "mine", url))
+    (model.folder / "saved_model.pb").write_bytes(b"somebody's own")
+    assert got(obtain.ensure(settings, "mine")).origin.source == "changed"
+    with pytest.raises(ModelError, match="mine@1 is there already, and what was to become") as caught:
+        obtain.from_url(settings, "mine", url)
+    assert caught.value.remedy.startswith(f"Remove {model.folder} to replace it")
+    shutil.rmtree(model.folder)  # as it says: the record that stays does no harm
+    assert obtain.from_url(settings, "mine", url) == model
+
+
 def test_the_catalogues_url_is_official_however_it_is_given(settings: Settings, server: Server) -> None:
     url, _ = server.serve("/resnet.tar.gz", ARCHIVE)
     catalogue(settings, url)
@@ -442,6 +458,14 @@ def test_secrets_in_the_address_are_not_written_down(settings: Settings, server:
     model = got(obtain.from_url(settings, "mine", url.replace("//", "//user:secret@")))
     assert model.origin.address == url
     assert "secret" not in digests.path(settings.paths).read_text()
+
+
+def test_secrets_in_the_catalogue_are_not_shown(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue(settings, "http://user:secret@host/x")
+    obtain.ensure(replace(settings, dry=True), "resnet")
+    assert "would download http://host/x" in capsys.readouterr().err
 
 
 # What happens under way

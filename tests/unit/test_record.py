@@ -18,7 +18,7 @@ from tasks.lib import record, stats
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import SuiteError
 from tasks.lib.hardware import Hardware
-from tasks.lib.record import Record
+from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model, Origin
@@ -61,7 +61,7 @@ DONE = Record(
     plan=Plan(14, 75.0, 24, 24, 1, 60.0),
     verdict=COMPARED,
 )
-ALONE = replace(DONE, verdict=None, alone=(OPTIMIZED, FAST))
+ALONE = replace(DONE, verdict=None, alone=Alone(OPTIMIZED, FAST, 14))
 NOT_COMPARABLE = replace(DONE, verdict=DIFFERENT)
 
 
@@ -117,7 +117,7 @@ def test_one_that_was_measured_alone_has_nothing_to_be_compared_with() -> None:
 
 
 def test_errors_of_one_alone_are_said() -> None:
-    failing = replace(ALONE, alone=(OPTIMIZED, replace(FAST, errors=4)))
+    failing = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, errors=4), 14))
     assert failing.sentence.endswith(" 4 requests failed.")
 
 
@@ -187,6 +187,13 @@ def test_a_run_that_time_cut_short_says_so() -> None:
     assert "INVOKE_BENCHMARK_MAX_SECONDS" in done.note
 
 
+def test_one_alone_that_time_cut_short_says_so() -> None:
+    cut = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, requests=336, p99=None), 7))
+    assert cut.note is not None
+    assert "ended after 7 of 14 rounds, at 75 s" in cut.note
+    assert "INVOKE_BENCHMARK_MAX_SECONDS" in cut.note
+
+
 def test_the_note_is_of_the_contestant_with_the_fewest_requests() -> None:
     measured = {BASELINE: SLOW, CANDIDATE: replace(FAST, requests=600, p99=None, errors=72)}
     done = replace(DONE, verdict=replace(COMPARED, measured=measured, round_ratios=(2.4,) * 14))
@@ -195,9 +202,10 @@ def test_the_note_is_of_the_contestant_with_the_fewest_requests() -> None:
 
 
 def test_one_alone_has_its_note_and_what_was_not_timed_has_none() -> None:
-    few = replace(ALONE, alone=(OPTIMIZED, replace(FAST, requests=100, p99=None)))
+    few = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, requests=100, p99=None), 14))
     assert few.note is not None
     assert few.note.startswith("p99 needs 662 requests, this run has 100")
+    assert "INVOKE_BENCHMARK_ROUNDS" in few.note
     assert NOT_COMPARABLE.note is None
 
 
@@ -263,6 +271,7 @@ def test_what_was_measured_alone_has_no_verdict() -> None:
     assert content["verdict"] is None
     assert content["alone"]["name"] == "optimized"
     assert content["alone"]["measured"]["requests"] == 672
+    assert content["alone"]["rounds"] == 14
 
 
 def test_what_is_not_comparable_has_no_times() -> None:
@@ -368,6 +377,13 @@ def test_the_time_is_utc_to_the_second() -> None:
 def test_the_command_is_what_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/usr/bin/inv", "benchmark", "--candidate", "my variant"])
     assert record.command_line() == "invoke benchmark --candidate 'my variant'"
+
+
+def test_passwords_in_the_command_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "https://me:secret@host:8443/a@1/x.tgz?version=2"
+    monkeypatch.setattr("sys.argv", ["inv", "download", "--url", url, f"--url={url}", "--model", "a@1"])
+    said = "https://host:8443/a@1/x.tgz?version=2"
+    assert record.command_line() == f"invoke download --url '{said}' '--url={said}' --model a@1"
 
 
 @pytest.mark.parametrize(

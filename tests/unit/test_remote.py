@@ -230,3 +230,8 @@ def test_a_password_in_the_address_stays_out_of_sight(server: Server) -> None:
     with RemoteFile(url.replace("//", "//user:secret@"), OPTIONS) as remote:
         assert remote.url == url
     assert public("https://a:b@host:1/x?y=z") == "https://host:1/x?y=z"
+    assert public("https://a:b@c@host/x@1") == "https://host/x@1"
+    for unusable in ("http://user:secret@*.x/y", "ftp://user:secret@host/x", "http://user:secret@h:99999/x"):
+        with pytest.raises(DownloadError, match="cannot be requested") as told:
+            RemoteFile(unusable, OPTIONS)
+        assert "secret" not in told.value.problem

@@ -16,7 +16,7 @@ import pytest
 from invoke.context import Context
 
 from tasks import serve
-from tasks.lib import artefact
+from tasks.lib import artefact, store
 from tests.unit import standin
 from tests.unit.standin import ROOT, Desk, at_a_desk
 
@@ -139,6 +139,19 @@ def test_a_server_that_is_stuck_is_listed_as_not_ready(
     serve.status(desk.context(), format="json")
     os.kill(process.pid, signal.SIGCONT)
     assert json.loads(capsys.readouterr().out)[0]["state"] == "not ready"
+
+
+def test_status_reads_no_model(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unread(files: object) -> str:
+        raise AssertionError("a model may have gigabytes")
+
+    serve.serve(desk.context())
+    monkeypatch.setattr(store, "files_digest", unread)
+    store._digest_of.cache_clear()
+    serve.status(desk.context())
+    assert "ready" in capsys.readouterr().out
 
 
 def test_status_of_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,53 @@ def test_a_version_without_a_record_is_the_persons_own(settings: Settings) -> No
     store.origin_record(folder).unlink()
     origin = store.find(settings.paths, "resnet").origin
     assert origin == Origin("path", str(folder), None, store.content_digest(folder))
+
+
+def test_a_version_that_somebody_replaced_is_not_what_its_record_says(settings: Settings) -> None:
+    folder = put(settings, "resnet", "3")
+    assert store.is_ours(folder)
+    (folder / "saved_model.pb").write_bytes(b"another graph")
+    origin = store.find(settings.paths, "resnet").origin
+    assert origin == Origin("changed", str(folder), None, store.content_digest(folder))
+    assert origin.warning == origin.summary == "weights: changed by somebody since they were brought in"
+    assert not store.is_ours(folder)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    assert store.find(settings.paths, "resnet").origin.source == "official"
+
+
+def test_a_version_without_a_whole_record_is_not_ours(settings: Settings) -> None:
+    folder = put(settings, "resnet", "3")
+    store.origin_record(folder).write_text("{")
+    assert not store.is_ours(folder)
+    store.origin_record(folder).unlink()
+    assert not store.is_ours(folder)
+
+
+def test_files_that_stay_as_they_are_are_read_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(settings, "resnet", "3")
+    read: list[int] = []
+    digest = store.files_digest
+
+    def counted(files: Mapping[Path, Path]) -> str:
+        read.append(len(files))
+        return digest(files)
+
+    monkeypatch.setattr(store, "files_digest", counted)
+    (folder / "new").write_bytes(b"x")
+    assert len({store.find(settings.paths, "resnet").origin.content_sha256 for _ in range(3)}) == 1
+    assert read == [3]
+    (folder / "new").write_bytes(b"xy")
+    store.content_digest(folder)
+    assert read == [3, 3]
+
+
+def test_a_version_that_cannot_be_read_is_told(settings: Settings) -> None:
+    folder = put(settings, "resnet", "3")
+    (folder / "assets").symlink_to("nowhere")
+    with pytest.raises(ModelError, match=r"3/assets cannot be read \(No such file or directory\)"):
+        store.find(settings.paths, "resnet")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"source": "official"}'])

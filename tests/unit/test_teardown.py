@@ -106,6 +106,13 @@ def test_models_that_are_links_are_left_alone(full: Desk, tmp_path: Path) -> Non
     assert not full.model.folder.exists()
 
 
+def test_a_model_that_somebody_changed_is_left_alone(full: Desk, capsys: Shown) -> None:
+    (full.model.folder / "saved_model.pb").write_text("somebody's own")
+    teardown.teardown(full.context(), models=True)
+    assert (full.model.folder / "saved_model.pb").exists()
+    assert "removed models: net/.optimized, net/.partial-x (" in capsys.readouterr().out
+
+
 def test_a_removal_that_is_cut_short_leaves_no_half_model(
     full: Desk, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:

@@ -234,6 +234,29 @@ def test_other_inputs_are_built_and_the_old_image_is_removed(project: Project) -
     assert first not in docker(project.host, "images", "--all", "--quiet", "--no-trunc").split()
 
 
+def test_an_old_image_that_is_in_use_is_known_by_its_name(project: Project) -> None:
+    name = f"{project.user}/tensorflow-serving-embedded"
+    project.run("build.embedded", "--engine", "docker")
+    first = project.image("tensorflow-serving-embedded")
+    user = docker(project.host, "create", first, "echo")
+    # Somebody's own, without a name: it has inherited every label.
+    (project.folder / "Dockerfile").write_text(f"FROM {name}:2.20.0\nENV MADE=here\n")
+    somebodys = docker(project.host, "build", "--quiet", str(project.folder))
+    try:
+        (project.folder / "docker" / "embedded" / "requirements.lock").write_text("one==2\n")
+        project.run("build.embedded", "--engine", "docker")
+        replaced = f"{name}:replaced-{first.removeprefix('sha256:')[:12]}"
+        told = project.run("--dry", "teardown", "--images").stderr
+        assert f"would remove images: {name}:2.20.0 (" in told
+        assert replaced in told
+        assert somebodys.removeprefix("sha256:")[:12] not in told
+    finally:
+        docker(project.host, "rm", user)
+    assert project.run("teardown", "--images").stdout.endswith(f"removed images: {name}:2.20.0, {replaced}\n")
+    assert somebodys in docker(project.host, "images", "--quiet", "--no-trunc").split()
+    docker(project.host, "image", "rm", somebodys)
+
+
 def test_a_change_of_the_embedded_server_does_not_compile_serving_again(project: Project) -> None:
     project.run("build.devel")
     (project.folder / "docker" / "embedded" / "requirements.lock").write_text("one==2\n")
