@@ -201,11 +201,11 @@ def environment(address: str) -> dict[str, str]:
     return {**os.environ, **({"DOCKER_HOST": address} if address else {})}
 
 
-def docker(address: str, *words: str) -> str:
-    """Run the docker command and return what it printed."""
+def docker(address: str, *words: str, **added: str) -> str:
+    """Run the docker command, with this added to its environment, and return what it printed."""
     done = subprocess.run(
         ["docker", *words],
-        env=environment(address),
+        env=environment(address) | added,
         capture_output=True,
         text=True,
         check=False,
