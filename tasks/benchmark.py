@@ -10,7 +10,10 @@ from invoke import Collection, Context
 from tasks.edge import settings, task
 
 if TYPE_CHECKING:
-    from tasks.lib.record import Record
+    from tasks.lib.record import Content
+    from tasks.lib.settings import Plan, Settings
+
+CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or the URL of a model on any server"
 
 
 @task(
@@ -18,11 +21,17 @@ if TYPE_CHECKING:
     name="run",
     iterable=["candidate"],
     help={
-        "baseline": "the variant to compare with; default: the setting benchmark.baseline (stock)",
-        "candidate": "the variant in question, or several; default: the setting benchmark.candidate",
+        "baseline": f"{CONTESTANT}; default: the setting benchmark.baseline (stock)",
+        "candidate": "the one in question, named alike, or several; default: the setting benchmark.candidate",
         "alone": "measure the candidate by itself",
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "engine": "auto, local or docker; default: the setting `engine`",
+        "inputs": "a folder of photos, or a file of JSON requests, one a line; default: the sample photos",
+        "ci-width": "measure until the interval is as narrow; default: the setting benchmark.ci_width (2%)",
+        "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
+        "min-ratio": "exit with 2 if the candidate is with certainty less than so many times as fast",
+        "max-difference": "between two answers; default: what the precisions allow (optimize.max_difference)",
+        "allow-different": "time them even if they answer differently",
         "format": "text, markdown, csv or json (a list, where there are several candidates)",
     },
 )
@@ -33,6 +42,12 @@ def benchmark(
     alone: bool = False,
     model: str = "",
     engine: str = "",
+    inputs: str = "",
+    ci_width: str = "",
+    max_seconds: str = "",
+    min_ratio: str = "",
+    max_difference: str = "",
+    allow_different: bool = False,
     format: str = "text",
 ) -> None:
     """Compare two servers: the same answers first, then their speed, paired and in alternation.
@@ -40,48 +55,119 @@ def benchmark(
     Several candidates are compared with the baseline one after another, and share a table.
     Servers that run are used; others are started, and stopped again. Blocks of requests alternate
     between baseline and candidate in ABBA order, over one connection each, and the baseline is also
-    measured against itself: a difference counts only if it is larger than that noise. Exit code 3
-    says that the two answer differently and were therefore not timed.
+    measured against itself: a difference counts only if it is larger than that noise. Exit code 2 says
+    that the candidate is below --min-ratio, 3 that there is no verdict: the two answer differently, or
+    too many requests failed.
     """
+    from pathlib import Path
+
     from tasks.lib import console, contest, record
+    from tasks.lib.contest import Contest
     from tasks.lib.report import check_format
+    from tasks.lib.settings import number
 
     its = settings(c)
     check_format(format)
-    measured = contest.run(
-        its,
-        reference=model or its.model,
+    gate = number(min_ratio, "--min-ratio") if min_ratio else None
+    asked = Contest(
+        model=model or its.model,
         baseline=None if alone else baseline or its.benchmark.baseline,
         candidates=candidate or [its.benchmark.candidate],
         engine=engine or None,
+        plan=_plan(its, ci_width, max_seconds),
+        inputs=Path(inputs) if inputs else None,
+        max_difference=number(max_difference, "--max-difference") if max_difference else None,
+        allow_different=allow_different,
     )
     done: list[record.Record] = []
     try:
-        for one in measured:
+        for one in contest.run(its, asked):
             done.append(one)
     finally:
         # Of several comparisons, those that are finished are worth having whatever became of the next.
-        if done:
-            _print(done, format)
+        contents = [record.content(one) for one in done]
+        if contents:
+            _print(contents, format)
             # Only now: a folder that cannot be written to must not hide what took minutes to measure.
-            for one in done:
-                console.note(f"saved: {its.paths.shown(record.write(its.paths, one))}/ (result.json)")
-    contest.raise_if_not_comparable(done)
+            for content in contents:
+                folder = record.write(its.paths, content)
+                console.note(f"saved: {its.paths.shown(folder)}/ (result.json)")
+    contest.check_outcome(done, gate)
 
 
-def _print(done: Sequence[Record], format: str) -> None:
+@task(
+    positional=["result"], help={"result": "a folder below results/", "format": "text, markdown, csv or json"}
+)
+def show(c: Context, result: str, format: str = "text") -> None:
+    """Print a saved benchmark again."""
+    from pathlib import Path
+
+    from tasks.lib import record
+    from tasks.lib.report import check_format
+
+    settings(c)
+    check_format(format)
+    _print([record.read(Path(result))], format)
+
+
+@task(
+    positional=["first", "second"],
+    help={
+        "first": "a folder below results/",
+        "second": "another one",
+        "format": "text, markdown, csv or json",
+    },
+)
+def compare(c: Context, first: str, second: str, format: str = "text") -> None:
+    """Set two saved benchmarks side by side, and say what makes them hard to compare.
+
+    They were not measured in alternation: what differs between them may be the machine of that day.
+    """
+    from pathlib import Path
+
+    from tasks.lib import console, record
+    from tasks.lib.report import check_format, render
+
+    settings(c)
+    check_format(format)
+    both = [record.read(Path(name)) for name in (first, second)]
+    for warning in record.warnings(*both):
+        console.note(f"careful: {warning}")
+    rows = [
+        {"result": name, **row}
+        for name, one in zip((first, second), both, strict=True)
+        for row in record.rows([one])
+    ]
+    console.result(render(rows, format))
+
+
+def _plan(its: Settings, ci_width: str, max_seconds: str) -> Plan:
+    from dataclasses import replace
+
+    from tasks.lib.settings import number, share
+
+    plan = its.benchmark.plan
+    if ci_width:
+        plan = replace(plan, ci_width=share(ci_width, "--ci-width"))
+    if max_seconds:
+        plan = replace(plan, max_seconds=number(max_seconds, "--max-seconds"))
+    return plan
+
+
+def _print(contents: Sequence[Content], format: str) -> None:
     from tasks.lib import console, record
     from tasks.lib.report import render
 
     if format == "json":
-        contents = [record.content(one) for one in done]
         console.result(record.as_json(contents if len(contents) > 1 else contents[0]))
     elif format == "csv":
-        console.result(render(record.rows(done), format))
+        console.result(render(record.rows(contents), format))
     else:
-        notes = dict.fromkeys(line for one in done for line in (one.note, one.model.origin.warning) if line)
-        lines = [done[0].head, render(record.rows(done), format), *notes, *(one.sentence for one in done)]
-        console.result("\n".join(lines))
+        notes = dict.fromkeys(note for one in contents for note in one["notes"])
+        sentences = [one["sentence"] for one in contents]
+        console.result(
+            "\n".join([record.head(contents[0]), render(record.rows(contents), format), *notes, *sentences])
+        )
 
 
-ns = Collection("benchmark", benchmark)
+ns = Collection("benchmark", benchmark, show, compare)

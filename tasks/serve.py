@@ -223,7 +223,7 @@ def _curl(its: Settings, server: Server) -> str:
 
     curl = f"curl {_no_proxy(server)}"
     try:
-        metadata = Client(server.url, its.benchmark.timeout).metadata()
+        metadata = Client(server.url, its.benchmark.plan.timeout).metadata()
         signature = default_signature(metadata)
         photos = inputs.sample_photos(its.paths)
         photo = next((photo for photo in photos if photo.stem == "cat"), photos[0])

@@ -4,93 +4,167 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tasks.lib import agreement, console, contestants, inputs, obtain, record, variants, verdict
+from tasks.lib import agreement, console, contestants, inputs, obtain, record, stats, variants, verdict
 from tasks.lib.client import Client
+from tasks.lib.contestants import Asked
+from tasks.lib.engines.base import Engine
 from tasks.lib.engines.choose import choose
-from tasks.lib.errors import NotComparable
+from tasks.lib.errors import GateFailed, NotComparable
 from tasks.lib.hardware import detect
 from tasks.lib.load import Connection
-from tasks.lib.settings import Settings
+from tasks.lib.settings import Plan, Settings
 from tasks.lib.signature import default_signature
-from tasks.lib.verdict import Contestant, Plan, Verdict
+from tasks.lib.store import Model
+from tasks.lib.verdict import Contestant, Rounds, Verdict
 
 
-def run(
-    settings: Settings, reference: str, baseline: str | None, candidates: Sequence[str], engine: str | None
-) -> Iterator[record.Record]:
-    """Compare each candidate with `baseline`, or measure it alone where `baseline` is None.
+@dataclass(frozen=True)
+class Contest:
+    """What a person asks for."""
+
+    model: str
+    """NAME or NAME@VERSION, for contestants that name none."""
+    baseline: str | None
+    """None to measure the candidates by themselves."""
+    candidates: Sequence[str]
+    engine: str | None
+    plan: Plan
+    inputs: Path | None = None
+    """A photo, a folder of photos, or a file of JSON requests; None for the sample photos."""
+    max_difference: float | None = None
+    """Of two answers; None for what the precisions of both allow."""
+    allow_different: bool = False
+    """Time them although they answer differently."""
+
+
+def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
+    """Compare each candidate with the baseline, or measure it alone where there is none.
 
     One after another, each paired with the baseline anew. Yields nothing on --dry, after saying what
     would be done.
     """
-    names = [name for name in (baseline, *candidates) if name is not None]
-    for name in names:
-        variants.check(settings, name)  # a misspelt one is told before anything is downloaded or started
-    chosen = choose(settings, engine, names)
-    plan = verdict.plan_of(settings.benchmark)
-    model = obtain.ensure(settings, reference)
-    if settings.dry or model is None:
+    asked = [contestants.parse(name) for name in (contest.baseline, *contest.candidates) if name is not None]
+    managed = [one for one in asked if not one.url]
+    for one in managed:
+        variants.check(settings, one.variant)  # a misspelt one is told before anything is downloaded
+    engine = choose(settings, contest.engine, [one.variant for one in managed]) if managed else None
+    references = dict.fromkeys(one.reference or contest.model for one in managed)
+    models = {reference: obtain.ensure(settings, reference) for reference in references}
+    if settings.dry or None in models.values():
         console.note(
-            f"would measure {' and '.join(names)} of {model or reference}, {plan.rounds} rounds "
-            f"of {plan.block_requests} requests twice, starting the servers that are not up"
+            f"would measure {' and '.join(one.name for one in asked)} until the interval is narrower than "
+            f"{contest.plan.ci_width:.1%}, or for {contest.plan.max_seconds:g} s, starting the servers that "
+            "are not up"
         )
         return
+    event = _Event(settings, contest, engine, models)
     with ExitStack() as stack:
-        against = None
-        if baseline is not None:
-            against = stack.enter_context(contestants.up(settings, chosen, model, baseline))
-        for name in candidates:
+        against = None if contest.baseline is None else stack.enter_context(event.up(asked.pop(0)))
+        for one in asked:
             started, outcome, alone = record.now(), None, None
-            with contestants.up(settings, chosen, model, name) as contestant:
+            with event.up(one) as contestant:
                 if against is None:
-                    alone = _alone(settings, contestant, plan)
+                    alone = event.alone(contestant)
                 else:
-                    outcome = _compare(settings, against, contestant, plan)
-            command = record.command_line()
-            yield record.Record(started, command, chosen.name, model, detect(), plan, outcome, alone)
+                    outcome = event.compare(against, contestant)
+            name = engine.name if engine is not None else None
+            yield record.Record(started, record.command_line(), name, detect(), contest.plan, outcome, alone)
 
 
-def raise_if_not_comparable(done: Sequence[record.Record]) -> None:
-    """Raises NotComparable if a candidate answered differently from its baseline."""
-    verdicts = [one.verdict for one in done if one.verdict is not None]
-    for different in (one for one in verdicts if not one.agreement.holds):
-        a, b = different.baseline.name, different.candidate.name
-        raise NotComparable(
-            f"{b} answers differently from {a}, so their speeds were not compared.",
-            "Find out why: build the candidate anew, or look at both with `invoke predict --variant`.",
+@dataclass(frozen=True)
+class _Event:
+    """A contest with its places known."""
+
+    settings: Settings
+    contest: Contest
+    engine: Engine | None
+    models: Mapping[str, Model | None]
+
+    def up(self, asked: Asked) -> Any:
+        model = None if asked.url else self.models[asked.reference or self.contest.model]
+        return contestants.up(self.settings, asked, None if asked.url else self.engine, model)
+
+    def compare(self, baseline: Contestant, candidate: Contestant) -> Verdict:
+        plan = self.contest.plan
+        client = Client(baseline.url, plan.timeout)
+        metadata = client.metadata()
+        samples = self._samples(metadata)
+        console.note(f"comparing answers over {len(samples)} inputs")
+        answers = agreement.compare(
+            client,
+            Client(candidate.url, plan.timeout),
+            default_signature(metadata),
+            samples,
+            self._limit(baseline, candidate),
         )
+        bodies = [sample.body for sample in samples]
+        if not answers.holds and not self.contest.allow_different:
+            return verdict.judge(baseline, candidate, answers, bodies, plan)
+        with console.progress(
+            f"measuring {baseline.name} and {candidate.name}", plan.max_seconds, unit="s"
+        ) as bar:
+            return verdict.judge(
+                baseline, candidate, answers, bodies, plan, allow_different=True, progress=bar.update
+            )
 
-
-def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, plan: Plan) -> Verdict:
-    a = Client(baseline.url, plan.timeout)
-    metadata = a.metadata()
-    samples = _samples(settings, metadata)
-    limit = max(settings.optimize.max_difference[one.precision] for one in (baseline, candidate))
-    console.note(f"comparing answers over {len(samples)} inputs")
-    answers = agreement.compare(
-        a, Client(candidate.url, plan.timeout), default_signature(metadata), samples, limit
-    )
-    bodies = [sample.body for sample in samples]
-    if not answers.holds:
-        return verdict.judge(baseline, candidate, answers, bodies, plan)
-    label = f"measuring {baseline.name} and {candidate.name}"
-    with console.progress(label, plan.rounds, unit="round") as bar:
-        return verdict.judge(baseline, candidate, answers, bodies, plan, bar.update)
-
-
-def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> record.Alone:
-    metadata = Client(contestant.url, plan.timeout).metadata()
-    with Connection(contestant.url, plan.timeout) as connection:
-        prepared = [connection.prepare(sample.body) for sample in _samples(settings, metadata)]
-        requests = verdict.turns(prepared, plan.block_requests)
+    def alone(self, contestant: Contestant) -> record.Alone:
+        plan = self.contest.plan
+        metadata = Client(contestant.url, plan.timeout).metadata()
         label = verdict.CANDIDATE
-        with console.progress(f"measuring {contestant.name}", plan.rounds, unit="round") as bar:
-            rounds = verdict.run_rounds([(label, connection)], {label: requests}, plan, bar.update)
-    measured = verdict.measure([block for one in rounds for block in one[label]])
-    return record.Alone(contestant, measured, len(rounds))
+
+        def enough(done: Rounds) -> bool:
+            medians = verdict.medians(done, [label])
+            return len(done) >= verdict.FEWEST and stats.ratio_interval(medians).width <= plan.ci_width
+
+        with Connection(contestant.url, plan.timeout) as connection:
+            prepared = [connection.prepare(sample.body) for sample in self._samples(metadata)]
+            requests = {label: verdict.turns(prepared, plan.block_requests)}
+            with console.progress(f"measuring {contestant.name}", plan.max_seconds, unit="s") as bar:
+                rounds = verdict.run_rounds([(label, connection)], requests, plan, enough, bar.update)
+        measured = verdict.measure([block for one in rounds for block in one[label]])
+        return record.Alone(contestant, measured, len(rounds))
+
+    def _limit(self, *both: Contestant) -> float:
+        """How far answers may be apart. A server of somebody else's is held to the strictest precision."""
+        if self.contest.max_difference is not None:
+            return self.contest.max_difference
+        allowed = self.settings.optimize.max_difference
+        return max(allowed.get(one.precision, min(allowed.values())) for one in both)
+
+    def _samples(self, metadata: Mapping[str, Any]) -> Sequence[inputs.Sample]:
+        if self.contest.inputs is None:
+            return inputs.requests_for(metadata, inputs.sample_photos(self.settings.paths))
+        return inputs.from_path(metadata, self.contest.inputs)
 
 
-def _samples(settings: Settings, metadata: Mapping[str, Any]) -> Sequence[inputs.Sample]:
-    return inputs.requests_for(metadata, inputs.sample_photos(settings.paths))
+def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> None:
+    """Raises NotComparable if a comparison has no verdict, GateFailed if one is below `min_ratio`.
+
+    It is below only if its interval as a whole is: what nobody can tell on this machine is not held
+    against the candidate.
+    """
+    verdicts = [one.verdict for one in done if one.verdict is not None]
+    for one in verdicts:
+        if one.p50 is None:
+            raise NotComparable(
+                f"{one.candidate.name} answers differently from {one.baseline.name}, so their speeds were "
+                "not compared.",
+                "Find out why: build the candidate anew, or look at both with `invoke predict --variant`. "
+                "--allow-different times them all the same.",
+            )
+        if one.problem is not None:
+            raise NotComparable(
+                f"There is no verdict on {one.candidate.name}: {one.problem}.",
+                "Look at `invoke serve.logs`, and measure again once no requests fail.",
+            )
+    for one in verdicts:
+        if min_ratio is not None and one.p50 is not None and one.p50.interval.high < min_ratio:
+            raise GateFailed(
+                f"{one.candidate.name} is {one.p50.interval.ratio:.2f}x as fast as {one.baseline.name}, with "
+                f"certainty below --min-ratio {min_ratio:g}.",
+                "Make it faster, or lower the gate.",
+            )

@@ -1,36 +1,111 @@
-"""Brings the contestants of a benchmark up: servers that run already are used, others are started."""
+"""The contestants of a benchmark: what a person names, and the servers that it means.
+
+Servers that run already are used, others are started, and those that are nobody's of this suite are
+asked as they are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
-from tasks.lib import processes, servers, variants
+from tasks.lib import processes, servers, store, variants
+from tasks.lib.client import Client
 from tasks.lib.engines.base import Engine, Server
+from tasks.lib.errors import ServerError, SettingError
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
 from tasks.lib.verdict import Contestant
 
+UNKNOWN = "-"
+"""The backend and the precision of a server that this suite did not start."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A contestant as a person names it."""
+
+    name: str
+    """As it is called in the table and the sentence."""
+    variant: str = ""
+    """Of this suite; empty for an address."""
+    reference: str | None = None
+    """NAME@VERSION; None for the model that the benchmark is of."""
+    url: str = ""
+    """The model's REST address, without ":predict"."""
+
+
+def parse(text: str) -> Asked:
+    """VARIANT, NAME@VERSION, NAME@VERSION:VARIANT, or the address of a model on any server.
+
+    Raises SettingError for what is none of these.
+    """
+    if "://" in text:
+        return _address(text)
+    if "@" not in text:
+        return Asked(text, text)
+    reference, _, variant = text.partition(":")
+    if store.parse(reference).version is None:
+        raise SettingError(f"{text!r} names no version.", "Give NAME@VERSION, such as resnet@2.")
+    return Asked(text, variant or "stock", reference)
+
+
+def _address(text: str) -> Asked:
+    url = text.rstrip("/").removesuffix(":predict")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "/v1/models/" not in url:
+        raise SettingError(
+            f"{text!r} is not the address of a model on a server.",
+            "Give one such as http://127.0.0.1:8501/v1/models/resnet.",
+        )
+    return Asked(parts.netloc + parts.path.replace("/v1/models/", "/"), url=url)
+
 
 @contextmanager
-def up(settings: Settings, engine: Engine, model: Model, name: str) -> Iterator[Contestant]:
-    """A server of `model` for the variant called `name`; if it was started here, it is stopped again."""
-    variant = variants.find(settings, name, engine.name)
+def up(settings: Settings, asked: Asked, engine: Engine | None, model: Model | None) -> Iterator[Contestant]:
+    """The contestant that is asked for, answering. If its server was started here, it is stopped again.
+
+    `engine` and `model` are None where an address is asked for.
+    """
+    if engine is None or model is None:
+        yield _theirs(settings, asked)
+        return
+    variant = variants.find(settings, asked.variant, engine.name)
     server, is_new = servers.bring_up(settings, engine, model, variant, temporary=True)
     try:
-        yield _contestant(server)
+        yield _ours(asked, server, model)
     finally:
         if is_new:
             processes.finish(engine.stop, server, settings.serve.stop_grace)
 
 
-def _contestant(server: Server) -> Contestant:
+def _ours(asked: Asked, server: Server, model: Model) -> Contestant:
     return Contestant(
-        name=server.variant.name,
-        model=f"{server.model}@{server.version}",
+        name=asked.name,
+        model=str(model),
         url=server.url,
         backend=variants.BACKENDS[server.variant.backend],
         precision=server.variant.precision,
+        origin=model.origin,
         image=server.image,
         image_id=server.image_id,
     )
+
+
+def _theirs(settings: Settings, asked: Asked) -> Contestant:
+    metadata = Client(asked.url, settings.benchmark.plan.timeout).metadata()
+    try:
+        spec = metadata["model_spec"]
+        model = f"{spec['name']}@{int(spec['version'])}"
+    except (KeyError, TypeError, ValueError):
+        raise ServerError(
+            f"{asked.url} does not say which model it serves.",
+            "Give the address of a model on a server with TensorFlow Serving's REST API.",
+        ) from None
+    return Contestant(asked.name, model, asked.url, UNKNOWN, UNKNOWN)

@@ -31,6 +31,8 @@ NUMPY_NAMES = {
     "DT_UINT8": "uint8", "DT_UINT16": "uint16", "DT_UINT32": "uint32", "DT_UINT64": "uint64",
     "DT_BOOL": "bool",
 }  # fmt: skip
+REQUEST_SUFFIXES = (".jsonl", ".json")
+"""Of files that hold predict bodies, one a line."""
 FREE_SIZE = 8
 """What a dimension gets whose size the signature leaves open. The batch is always one."""
 
@@ -87,6 +89,44 @@ def requests_for(
         Sample(f"random-{n}", _request(signature, _random(signature, n)))
         for n, _ in enumerate(chosen, start=1)
     ]
+
+
+def from_path(metadata: Mapping[str, Any], place: Path) -> list[Sample]:
+    """A request for each photo at `place`, or each line of a file of JSON requests.
+
+    A request is a predict body in row form with one instance, such as {"instances": [[1.0, 2.0]]}. Raises
+    SuiteError for what is neither, ModelError for photos that the model does not take.
+    """
+    if place.suffix.lower() not in REQUEST_SUFFIXES:
+        photos = photos_in(place)
+        if not takes_photos(default_signature(metadata)):
+            raise ModelError(
+                "The model takes no photos.",
+                f"Give --inputs a file of JSON requests ({REQUEST_SUFFIXES[0]}).",
+            )
+        return requests_for(metadata, photos)
+    try:
+        lines = [line for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(
+            f"{str(place)!r} cannot be read ({error}).", "Name a file of JSON requests."
+        ) from None
+    samples = [_sample(place, number, line) for number, line in enumerate(lines, start=1)]
+    if not samples:
+        raise SuiteError(f"{str(place)!r} holds no request.", "Put a predict body on each of its lines.")
+    return samples
+
+
+def _sample(place: Path, number: int, line: str) -> Sample:
+    try:
+        body = json.loads(line)
+        (_,) = body["instances"]
+    except (ValueError, KeyError, TypeError):
+        raise SuiteError(
+            f"Line {number} of {str(place)!r} is no predict request with one instance.",
+            'Write requests such as {"instances": [[1.0, 2.0]]}, one a line.',
+        ) from None
+    return Sample(f"line-{number}", json.dumps(body, separators=(",", ":")).encode())
 
 
 def takes_photos(signature: Signature) -> bool:

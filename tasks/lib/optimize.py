@@ -168,13 +168,13 @@ def check(
         servers = {
             p: _up(stack, engine, model, Variant(f"check-{p}", "openvino", p), settings) for p in precisions
         }
-        client = Client(stock.url, settings.benchmark.timeout)
+        client = Client(stock.url, settings.benchmark.plan.timeout)
         metadata = client.metadata()
         samples = inputs.requests_for(metadata, photos)
         agreements = {
             precision: compare(
                 client,
-                Client(server.url, settings.benchmark.timeout),
+                Client(server.url, settings.benchmark.plan.timeout),
                 default_signature(metadata),
                 samples,
                 settings.optimize.max_difference[precision],
@@ -205,8 +205,7 @@ def _up(stack: ExitStack, engine: LocalEngine, model: Model, variant: Variant, s
 def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Settings) -> dict[str, float]:
     """The p50 of each server in seconds, measured in alternation."""
     plan = replace(
-        verdict.plan_of(settings.benchmark),
-        rounds=MEASURED_ROUNDS,
+        settings.benchmark.plan,
         max_seconds=MEASURED_SECONDS,
         block_requests=len(bodies),
         warmup_requests=len(bodies),
@@ -217,8 +216,12 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
             for name, server in servers.items()
         ]
         requests = {name: [connection.prepare(body) for body in bodies] for name, connection in connections}
-        with console.progress("measuring precisions", plan.rounds, unit="round") as bar:
-            rounds = verdict.run_rounds(connections, requests, plan, bar.update)
+        with console.progress("measuring precisions", MEASURED_ROUNDS, unit="round") as bar:
+
+            def enough(done: verdict.Rounds) -> bool:
+                return len(done) >= MEASURED_ROUNDS
+
+            rounds = verdict.run_rounds(connections, requests, plan, enough, lambda _: bar.update(1))
     measured = {name: verdict.measure([b for one in rounds for b in one[name]]).p50 for name in servers}
     return {name: p50 for name, p50 in measured.items() if p50 is not None}
 

@@ -1,4 +1,7 @@
-"""What a benchmark leaves: its table, and results/TIME-MODEL/result.json."""
+"""What a benchmark leaves: results/TIME-MODEL/result.json, and what is printed of it.
+
+What is printed is made from what is saved, so `benchmark.show` prints a run again as it was.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lib import stats
-from tasks.lib.errors import SuiteError
+from tasks.lib.errors import SettingError, SuiteError
 from tasks.lib.hardware import Hardware
 from tasks.lib.remote import public
-from tasks.lib.settings import Paths
-from tasks.lib.store import Model
-from tasks.lib.verdict import BASELINE, CANDIDATE, Contestant, Measurement, Plan, Verdict
+from tasks.lib.settings import Paths, Plan
+from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Verdict
 
-SCHEMA = 1
-"""Raised whenever a key of result.json changes its name or meaning."""
+SCHEMA = 2
+"""Raised whenever a key of result.json changes its name or meaning; docs/result.md tells what they are."""
+
+Content = Mapping[str, Any]
+"""What result.json holds. Times are in seconds, shares and ratios as fractions."""
 
 
 @dataclass(frozen=True)
@@ -44,59 +49,13 @@ class Record:
     time: str
     """UTC, ISO 8601."""
     command: str
-    engine: str
-    model: Model
+    engine: str | None
+    """None where every server was somebody else's."""
     hardware: Hardware
     plan: Plan
     verdict: Verdict | None
     """None for a contestant that was measured alone."""
     alone: Alone | None = None
-
-    @property
-    def head(self) -> str:
-        """The line above the table: what was measured, and where."""
-        return f"{self.model} · {self.engine} engine · {self.hardware}"
-
-    @property
-    def measured(self) -> list[Measurement]:
-        """Of each contestant that was timed, baseline first."""
-        if self.verdict is not None:
-            return list(self.verdict.measured.values())
-        return [self.alone.measured] if self.alone else []
-
-    @property
-    def rounds(self) -> int:
-        """How many were finished; none where nothing was timed."""
-        if self.verdict is not None:
-            return len(self.verdict.round_ratios)
-        return self.alone.rounds if self.alone else 0
-
-    @property
-    def note(self) -> str | None:
-        """Why the table shows "-" for a percentile, and what it would take."""
-        requests = min((one.requests for one in self.measured), default=None)
-        missing = {q: n for q, n in stats.MINIMUM_SAMPLES.items() if requests is not None and requests < n}
-        if not missing:
-            return None
-        needs = " and ".join(f"p{q} needs {n} requests" for q, n in missing.items())
-        if self.rounds < self.plan.rounds:
-            done, limit = f"{self.rounds} of {self.plan.rounds} rounds", f"{self.plan.max_seconds:g} s"
-            cut = f"which ended after {done}, at {limit}"
-            return f"{needs}; this run, {cut}, has {requests}: raise INVOKE_BENCHMARK_MAX_SECONDS."
-        return f"{needs}, this run has {requests}: raise benchmark.rounds (INVOKE_BENCHMARK_ROUNDS)."
-
-    @property
-    def sentence(self) -> str:
-        """The last line: the outcome in words."""
-        if self.verdict is not None:
-            return self.verdict.sentence
-        assert self.alone is not None
-        measurement = self.alone.measured
-        failed = f" {measurement.errors} requests failed." if measurement.errors else ""
-        return (
-            f"{self.alone.contestant.name} alone: {milliseconds(measurement.p50)} ms at p50, "
-            f"{measurement.rate:.1f} requests/s. Without --alone it is compared.{failed}"
-        )
 
 
 def now() -> str:
@@ -109,88 +68,38 @@ def command_line() -> str:
     return shlex.join(["invoke", *map(public, sys.argv[1:])])
 
 
-def rows(records: Sequence[Record]) -> list[dict[str, object]]:
-    """The table: the baseline, as in the first of the records, and a row for each candidate."""
-    first, *others = [_rows(record) for record in records]
-    return first + [row for rows in others for row in rows[-1:]]
-
-
-def _rows(record: Record) -> list[dict[str, object]]:
-    if record.verdict is None:
-        assert record.alone is not None
-        return [_row(record.alone.contestant, record.alone.measured)]
-    verdict = record.verdict
-    speedup, same, difference = "-", verdict.agreement.percent, f"{verdict.agreement.difference:.2g}"
-    noise = "-"
-    if verdict.speedup is not None and verdict.noise is not None:
-        speedup = f"{verdict.speedup.ratio:.2f} [{verdict.speedup.low:.2f}, {verdict.speedup.high:.2f}]"
-        noise = f"1.00 (noise {verdict.noise:.1%})"
-    comparison = ("speed-up [95% CI]", "same top-1", "max |dp|")
-    return [
-        _row(verdict.baseline, verdict.measured.get(BASELINE))
-        | dict(zip(comparison, (noise, "-", "-"), strict=True)),
-        _row(verdict.candidate, verdict.measured.get(CANDIDATE))
-        | dict(zip(comparison, (speedup, same, difference), strict=True)),
-    ]
-
-
-def _row(contestant: Contestant, measured: Measurement | None) -> dict[str, object]:
-    return {
-        "variant": contestant.name,
-        "backend": contestant.backend,
-        "precision": contestant.precision,
-        "p50 ms": milliseconds(measured.p50 if measured else None),
-        "p90 ms": milliseconds(measured.p90 if measured else None),
-        "p99 ms": milliseconds(measured.p99 if measured else None),
-        "req/s": f"{measured.rate:.1f}" if measured else "-",
-    }
-
-
-def milliseconds(seconds: float | None) -> str:
-    """Seconds as a table shows them; "-" for what was not measured."""
-    return "-" if seconds is None else f"{seconds * 1000:.1f}"
-
-
 def content(record: Record) -> dict[str, Any]:
-    """What result.json holds. Times are in seconds."""
-    verdict = record.verdict
-    return {
+    """What result.json holds of a benchmark."""
+    made = {
         "schema": SCHEMA,
         "time": record.time,
         "command": record.command,
-        "sentence": record.sentence,
-        "note": record.note,
         "engine": record.engine,
-        "model": {
-            "name": record.model.name,
-            "version": record.model.version,
-            "origin": asdict(record.model.origin),
-            "warning": record.model.origin.warning,
-        },
-        "machine": asdict(record.hardware) | {"python": platform.python_version()},
+        "machine": asdict(record.hardware)
+        | {"summary": str(record.hardware), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")}
         | embedded_versions(),
         "plan": asdict(record.plan),
         "alone": _alone(record.alone) if record.alone else None,
-        "verdict": None if verdict is None else _verdict(verdict),
+        "verdict": _verdict(record.verdict) if record.verdict else None,
     }
-
-
-def embedded_versions() -> dict[str, str]:
-    """The versions that docker/embedded/requirements.lock pins of what executes models."""
-    from tasks.lib import environment
-
-    text = (Path(__file__).resolve().parents[2] / environment.LOCK).read_text()
-    return dict(re.findall(r"^(tensorflow|tensorflow-cpu|openvino)==([^\s;]+)", text, re.MULTILINE))
+    finite: dict[str, Any] = _finite(made)
+    return finite | {"sentence": _sentence(record), "notes": _notes(finite)}
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "baseline": _side(verdict.baseline, verdict.measured.get(BASELINE)),
         "candidate": _side(verdict.candidate, verdict.measured.get(CANDIDATE)),
-        "agreement": asdict(verdict.agreement) | {"holds": verdict.agreement.holds},
-        "speedup": asdict(verdict.speedup) if verdict.speedup else None,
-        "noise": verdict.noise,
+        "agreement": asdict(verdict.agreement)
+        | {"holds": verdict.agreement.holds, "percent": verdict.agreement.percent},
+        "comparisons": {
+            figure: asdict(one.interval) | {"noise": one.noise, "outcome": one.outcome} if one else None
+            for figure, one in verdict.comparisons.items()
+        },
+        "problem": verdict.problem,
+        "is_narrow": verdict.is_narrow,
+        "rounds": len(verdict.round_ratios),
         "round_ratios": verdict.round_ratios,
         "control_ratios": verdict.control_ratios,
     }
@@ -201,18 +110,130 @@ def _alone(alone: Alone) -> dict[str, Any]:
 
 
 def _side(contestant: Contestant, measured: Measurement | None) -> dict[str, Any]:
-    return asdict(contestant) | {"measured": asdict(measured) if measured else None}
+    warning = contestant.origin.warning if contestant.origin else None
+    return asdict(contestant) | {"warning": warning, "measured": asdict(measured) if measured else None}
 
 
-def write(paths: Paths, record: Record) -> Path:
-    """Save the record and return its folder, results/TIME-MODEL.
+def embedded_versions() -> dict[str, str]:
+    """The versions that docker/embedded/requirements.lock pins of what executes models."""
+    from tasks.lib import environment
+
+    text = (Path(__file__).resolve().parents[2] / environment.LOCK).read_text()
+    return dict(re.findall(r"^(tensorflow|tensorflow-cpu|openvino)==([^\s;]+)", text, re.MULTILINE))
+
+
+def _sentence(record: Record) -> str:
+    """The last line: the outcome in words."""
+    if record.verdict is not None:
+        return record.verdict.sentence
+    assert record.alone is not None
+    measured = record.alone.measured
+    failed = f" {measured.errors} requests failed." if measured.errors else ""
+    return (
+        f"{record.alone.contestant.name} alone: {milliseconds(measured.p50)} ms at p50, "
+        f"{measured.rate:.1f} requests/s. Without --alone it is compared.{failed}"
+    )
+
+
+def _notes(content: Content) -> list[str]:
+    """What is said below the table."""
+    sides, plan = sides_of(content), content["plan"]
+    warnings = [one["warning"] for one in sides if one["warning"]]
+    measured = [one["measured"] for one in sides if one["measured"]]
+    if not measured:
+        return list(dict.fromkeys(warnings))
+    verdict = content["verdict"]
+    rounds = (verdict or content["alone"])["rounds"]
+    notes = []
+    if verdict is not None:
+        told = [
+            f"{figure} {_speedup(one)}" for figure, one in verdict["comparisons"].items() if figure != P50
+        ]
+        notes.append(f"also: {', '.join(told)}")
+        if verdict["is_narrow"]:
+            ended = f"until the interval was narrower than {100 * plan['ci_width']:g}%"
+        else:
+            ended = f"until {plan['max_seconds']:g} s were over"
+        notes.append(f"measured in {rounds} rounds, {ended}")
+    requests = min(one["requests"] for one in measured)
+    missing = {q: n for q, n in stats.MINIMUM_SAMPLES.items() if requests < n}
+    if missing:
+        needs = " and ".join(f"p{q} needs {n} requests" for q, n in missing.items())
+        notes.append(f"{needs}, this run has {requests}: give a larger --max-seconds or a smaller --ci-width")
+    return [*notes, *dict.fromkeys(warnings)]
+
+
+def sides_of(content: Content) -> list[Content]:
+    """The contestants, baseline first."""
+    if content["verdict"] is None:
+        return [content["alone"]]
+    return [content["verdict"]["baseline"], content["verdict"]["candidate"]]
+
+
+def head(content: Content) -> str:
+    """The line above the table: what was measured, and where."""
+    models = " and ".join(dict.fromkeys(one["model"] for one in sides_of(content)))
+    engine = f"{content['engine']} engine" if content["engine"] else "servers that were there"
+    return f"{models} · {engine} · {content['machine']['summary']}"
+
+
+def rows(contents: Sequence[Content]) -> list[dict[str, object]]:
+    """The table: the baseline, as in the first of the results, and a row for each candidate."""
+    first, *others = [_rows(content) for content in contents]
+    return first + [row for rows in others for row in rows[-1:]]
+
+
+def _rows(content: Content) -> list[dict[str, object]]:
+    verdict = content["verdict"]
+    table = [_row(one) for one in sides_of(content)]
+    if verdict is None:
+        return table
+    p50 = verdict["comparisons"].get(P50)
+    noise = f"1.00 (noise {p50['noise']:.1%})" if p50 else "-"
+    difference = verdict["agreement"]["difference"]
+    compared = (
+        {"speed-up [95% CI]": noise, "same top-1": "-", "max |dp|": "-"},
+        {
+            "speed-up [95% CI]": _speedup(p50),
+            "same top-1": verdict["agreement"]["percent"],
+            "max |dp|": "inf" if difference is None else f"{difference:.2g}",
+        },
+    )
+    return [row | more for row, more in zip(table, compared, strict=True)]
+
+
+def _row(side: Content) -> dict[str, object]:
+    measured = side["measured"] or {}
+    return {
+        "variant": side["name"],
+        "backend": side["backend"],
+        "precision": side["precision"],
+        **{f"p{q} ms": milliseconds(measured.get(f"p{q}")) for q in stats.MINIMUM_SAMPLES},
+        "req/s": f"{measured['rate']:.1f}" if measured else "-",
+    }
+
+
+def _speedup(comparison: Content | None) -> str:
+    if comparison is None:
+        return "-"
+    return f"{comparison['ratio']:.2f} [{comparison['low']:.2f}, {comparison['high']:.2f}]"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as a table shows them; "-" for what was not measured."""
+    return "-" if seconds is None else f"{seconds * 1000:.1f}"
+
+
+def write(paths: Paths, content: Content) -> Path:
+    """Save a result and return its folder, results/TIME-MODEL.
 
     Raises SuiteError if it cannot be written.
     """
-    stamp = record.time.partition("+")[0].replace(":", "-")
-    text = as_json(content(record)) + "\n"
+    stamp = content["time"].partition("+")[0].replace(":", "-")
+    text = as_json(content) + "\n"
+    model = sides_of(content)[-1]["model"].partition("@")[0]
     try:
-        folder = _new_folder(paths.results / f"{stamp}-{record.model.name}")
+        folder = _new_folder(paths.results / f"{stamp}-{model}")
         try:
             partial = folder / "result.json.partial"
             partial.write_text(text, encoding="utf-8")
@@ -240,6 +261,73 @@ def _new_folder(wanted: Path) -> Path:
             folder = wanted.with_name(f"{wanted.name}-{number}")
         else:
             return folder
+
+
+def read(place: Path) -> dict[str, Any]:
+    """A saved result: result.json, or the folder that holds it. Raises SettingError."""
+    file = place / "result.json" if place.is_dir() else place
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        schema = content["schema"]
+    except OSError as error:
+        raise SettingError(
+            f"{str(file)!r} cannot be read ({error.strerror}).", "Name a folder below results/."
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise SettingError(f"{str(file)!r} is not a result.", "Name a folder below results/.") from None
+    if schema != SCHEMA:
+        raise SettingError(
+            f"{str(file)!r} has schema {schema}, and this suite reads {SCHEMA}.",
+            "Print it with the version of the suite that has written it.",
+        )
+    assert isinstance(content, dict)
+    return content
+
+
+DIFFERENCES = {
+    "machine.cpu": "the CPUs differ",
+    "machine.cores": "the numbers of cores differ",
+    "machine.instruction_sets": "the instruction sets differ",
+    "machine.system": "the systems differ",
+    "engine": "the engines differ",
+    "plan": "the plans differ (what was sent, and for how long)",
+    "versions": "the versions of what was measured with, or of what executes the models, differ",
+}
+"""What makes two results hard to compare, by where it stands in them."""
+
+
+def warnings(a: Content, b: Content) -> list[str]:
+    """What must be said where two results are set side by side, in plain words."""
+    found = []
+    for place, words in DIFFERENCES.items():
+        one, other = (_at(content, place) for content in (a, b))
+        if one != other:
+            found.append(f"{words}: {_short(one, other)} and {_short(other, one)}")
+    models = [{(side["model"], _weights(side)) for side in sides_of(content)} for content in (a, b)]
+    if models[0] != models[1]:
+        names = [", ".join(sorted({name for name, _ in one})) for one in models]
+        same = " (by the same name, with other weights)" if names[0] == names[1] else ""
+        found.append(f"the models differ: {names[0]} and {names[1]}{same}")
+    return found
+
+
+def _weights(side: Content) -> str | None:
+    return side["origin"]["content_sha256"] if side["origin"] else None
+
+
+def _at(content: Content, place: str) -> Any:
+    value: Any = content
+    for key in place.split("."):
+        value = value[key]
+    return value
+
+
+def _short(value: Any, other: Any) -> str:
+    """A value as a person reads it; of a table only what differs."""
+    if isinstance(value, Mapping):
+        different = {key: one for key, one in value.items() if one != other.get(key)}
+        return ", ".join(f"{key} {one}" for key, one in different.items()) or "none"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def as_json(value: object) -> str:

@@ -6,6 +6,7 @@ with a sentence that names the setting and the environment variable that may hav
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,19 @@ def number(text: object, name: str, minimum: float = 0) -> float:
         raise SettingError(
             f"{name} is {value:g}, which is out of range.", f"Give it a number of at least {minimum:g}."
         )
+    return value
+
+
+def share(text: object, name: str) -> float:
+    """A part of a whole, "2%" or "0.02". Raises SettingError that names `name`."""
+    words = str(text).strip()
+    percent = words.endswith("%")
+    try:
+        value = float(words.removesuffix("%")) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise SettingError(f"{name} must be a percentage, not {words!r}.", "Give one such as 2% or 0.02.")
     return value
 
 
@@ -127,17 +141,28 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    baseline: str
-    candidate: str
-    rounds: int
+class Plan:
+    """How much is measured."""
+
+    ci_width: float
+    """Measuring ends when the interval of the ratio at p50 is no wider, nor the noise: 0.02 is 2 %."""
     max_seconds: float
-    """No round is begun after so long."""
+    """No round is begun after so long; two are always measured, since an interval needs them."""
+    max_errors: float
+    """The part of a contestant's requests that may fail before there is no verdict."""
     block_requests: int
+    """Requests to each contestant in one half of a round; the control's are half of the baseline's."""
     warmup_requests: int
     seed: int
     timeout: float
     """Seconds before a request counts as failed."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    baseline: str
+    candidate: str
+    plan: Plan
 
 
 @dataclass(frozen=True)
@@ -231,12 +256,15 @@ def read(config: Table, root: Path) -> Settings:
         benchmark=Benchmark(
             baseline=source.text("benchmark", "baseline"),
             candidate=source.text("benchmark", "candidate"),
-            rounds=source.whole("benchmark", "rounds", minimum=2),
-            max_seconds=source.number("benchmark", "max_seconds"),
-            block_requests=source.even("benchmark", "block_requests", minimum=2),
-            warmup_requests=source.whole("benchmark", "warmup_requests"),
-            seed=source.whole("benchmark", "seed"),
-            timeout=source.number("benchmark", "timeout", minimum=0.1),
+            plan=Plan(
+                ci_width=source.share("benchmark", "ci_width"),
+                max_seconds=source.number("benchmark", "max_seconds"),
+                max_errors=source.share("benchmark", "max_errors"),
+                block_requests=source.even("benchmark", "block_requests", minimum=2),
+                warmup_requests=source.whole("benchmark", "warmup_requests"),
+                seed=source.whole("benchmark", "seed"),
+                timeout=source.number("benchmark", "timeout", minimum=0.1),
+            ),
         ),
         variants=source.table("variants"),
         dry=bool(config["run"]["dry"]),
@@ -308,6 +336,9 @@ class _Source:
 
     def number(self, *keys: str, minimum: float = 0) -> float:
         return number(self._find(keys), self._name(keys), minimum)
+
+    def share(self, *keys: str) -> float:
+        return share(self._find(keys), self._name(keys))
 
     def size(self, *keys: str) -> int | None:
         """Bytes; None for "auto"."""

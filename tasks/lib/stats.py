@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 CONFIDENCE = 0.95
+RESAMPLES = 1000
 MINIMUM_SAMPLES = {50: 1, 90: 64, 99: 662}
 """Requests that a percentile needs to mean anything: MLPerf LoadGen's early-stopping counts at 99 %
 confidence (https://github.com/mlcommons/inference_policies, "early stopping")."""
@@ -28,6 +29,11 @@ class Interval:
     ratio: float
     low: float
     high: float
+
+    @property
+    def width(self) -> float:
+        """How wide it is, relative to the ratio: 0.02 is 2 %."""
+        return (self.high - self.low) / self.ratio
 
 
 def t_cdf(t: float, freedom: int) -> float:
@@ -69,6 +75,38 @@ def ratio_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> I
     half = t_quantile((1 + confidence) / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
     mean = logs.mean()
     return Interval(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)))
+
+
+def resampled(
+    over: Sequence[np.ndarray[Any, Any]], under: Sequence[np.ndarray[Any, Any]], q: int, seed: int
+) -> Interval | None:
+    """The ratio of two q-th percentiles, each over all rounds, with an interval by resampling rounds.
+
+    `over` and `under` hold a round's latencies each, of the same rounds: a round is drawn as a whole, for
+    requests of one round are alike. None where there are too few samples (MINIMUM_SAMPLES).
+    """
+    if len(over) < 2 or any(sum(map(len, side)) < MINIMUM_SAMPLES[q] for side in (over, under)):
+        return None
+    times = np.random.default_rng(seed).multinomial(len(over), [1 / len(over)] * len(over), RESAMPLES)
+    # The first row draws every round once: that is the ratio itself.
+    times = np.concatenate([np.ones((1, len(over)), dtype=int), times])
+    ratios = _percentiles(over, times, q) / _percentiles(under, times, q)
+    low, high = np.percentile(ratios[1:], [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return Interval(float(ratios[0]), float(low), float(high))
+
+
+def _percentiles(
+    rounds: Sequence[np.ndarray[Any, Any]], times: np.ndarray[Any, Any], q: int
+) -> np.ndarray[Any, Any]:
+    """For each row of `times`, the q-th percentile of the rounds, each taken so many times."""
+    pooled = np.concatenate(rounds)
+    order = np.argsort(pooled)
+    values, origin = pooled[order], np.repeat(np.arange(len(rounds)), list(map(len, rounds)))[order]
+    found = []
+    for one in times:
+        reached = np.cumsum(one[origin])
+        found.append(values[np.searchsorted(reached, q / 100 * reached[-1])])
+    return np.array(found)
 
 
 def margin(control: Interval) -> float:

@@ -13,18 +13,25 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import settings, stats
+from tasks.lib import stats
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Connection
+from tasks.lib.settings import Plan
+from tasks.lib.store import Origin
 
 if TYPE_CHECKING:
     import numpy as np
 
 BASELINE, CANDIDATE, CONTROL = "baseline", "candidate", "control"
+P50, THROUGHPUT = "p50", "throughput"
+TAILS = (90, 99)
+FIGURES = (P50, THROUGHPUT, *(f"p{q}" for q in TAILS))
+FEWEST = 6
+"""Rounds before an interval's width is believed: that of two or three is narrow by chance too often."""
 
 
 @dataclass(frozen=True)
@@ -32,36 +39,18 @@ class Contestant:
     """What takes part in a comparison."""
 
     name: str
-    """As it is called in the sentence: a variant."""
+    """As it is called in the sentence: a variant, a version, or an address."""
     model: str
     """NAME@VERSION."""
     url: str
     backend: str
     precision: str
+    origin: Origin | None = None
+    """Where the model came from; None for a server that this suite did not start."""
     image: str = ""
     """What its container is made from; empty where there is none."""
     image_id: str = ""
     """The same as Docker identifies it."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured."""
-
-    rounds: int
-    max_seconds: float
-    """No round is begun after so long; two are always measured, since an interval needs them."""
-    block_requests: int
-    """Requests to each contestant in one half of a round; the control's are half of the baseline's."""
-    warmup_requests: int
-    seed: int
-    timeout: float
-    """Seconds before a request counts as failed."""
-
-
-def plan_of(benchmark: settings.Benchmark) -> Plan:
-    """What the settings ask for."""
-    return Plan(**{field.name: getattr(benchmark, field.name) for field in fields(Plan)})
 
 
 @dataclass(frozen=True)
@@ -79,55 +68,95 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What one figure says: baseline against candidate, and against itself."""
+
+    interval: stats.Interval
+    """Of how many times as good the candidate is: above 1 it is faster."""
+    noise: float
+    """The A/A margin: 0.013 stands for 1.3 %."""
+
+    @property
+    def outcome(self) -> int:
+        """1 if the candidate is better beyond interval and noise, -1 if it is worse, 0 if nobody can tell."""
+        return stats.differs(self.interval, self.noise)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A finished comparison. Ratios are baseline time / candidate time: above 1 the candidate is faster."""
 
     baseline: Contestant
     candidate: Contestant
     agreement: Agreement
-    measured: dict[str, Measurement]
-    """BASELINE's and CANDIDATE's; empty if the answers differ, since then nothing was timed."""
-    speedup: stats.Interval | None
-    noise: float | None
-    """The A/A margin: 0.013 stands for 1.3 %."""
+    measured: Mapping[str, Measurement]
+    """BASELINE's and CANDIDATE's; empty if they were not timed, because their answers differ."""
+    comparisons: Mapping[str, Comparison | None]
+    """By figure, FIGURES in their order; None where there were too few requests. Empty as `measured`."""
+    plan: Plan
     round_ratios: tuple[float, ...]
+    """Of the p50s."""
     control_ratios: tuple[float, ...]
+
+    @property
+    def p50(self) -> Comparison | None:
+        """The comparison that decides; None if they were not timed."""
+        return self.comparisons.get(P50)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether measuring ended because the interval was narrow enough, and not because time was up."""
+        return self.p50 is not None and _is_narrow(self.p50, self.plan)
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no verdict, as part of a sentence; None where there is one."""
+        if self.p50 is None:
+            return self.agreement.problem
+        for label, one in self.measured.items():
+            total = one.requests + one.errors
+            if one.errors > self.plan.max_errors * total:
+                name = (self.baseline if label == BASELINE else self.candidate).name
+                part = f"{one.errors} of {total} requests to {name} failed"
+                return f"{part}, and {100 * self.plan.max_errors:g}% may"
+        return None
 
     @property
     def sentence(self) -> str:
         """The outcome in words."""
         a, b = self.baseline.name, self.candidate.name
-        if self.speedup is None or self.noise is None:
-            return f"{b} and {a} are not comparable: {self.agreement.problem}."
+        if self.p50 is None or self.problem is not None:
+            return f"{b} and {a} are not comparable: {self.problem}."
         errors = sum(one.errors for one in self.measured.values())
-        spoiled = f" {errors} requests failed and are not in the figures." if errors else ""
-        interval = f"95% CI {self.speedup.low:.2f} to {self.speedup.high:.2f}"
-        noise = f"the machine's own noise is {self.noise:.1%}"
-        outcome = stats.differs(self.speedup, self.noise)
-        if outcome:
-            word = "faster" if outcome > 0 else "slower"
-            text = (
-                f"{b} is {word} than {a}: {self.speedup.ratio:.2f}x ({interval}; {noise}), "
-                "and answers the same."
-            )
-        else:
-            text = (
-                f"cannot tell on this machine whether {b} is faster or slower than {a}: "
-                f"{self.speedup.ratio:.2f}x ({interval}; {noise}); it answers the same."
-            )
-        return text + spoiled
+        failed = f" {errors} requests failed and are not in the figures." if errors else ""
+        interval = self.p50.interval
+        told = f"{interval.ratio:.2f}x (95% CI {interval.low:.2f} to {interval.high:.2f}; "
+        told += f"the machine's own noise is {self.p50.noise:.1%})"
+        same = (
+            "answers the same" if self.agreement.holds else f"answers differently: {self.agreement.problem}"
+        )
+        if self.p50.outcome:
+            word = "faster" if self.p50.outcome > 0 else "slower"
+            return f"{b} is {word} than {a}: {told}, and {same}.{failed}"
+        doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}"
+        return f"{doubt}: {told}; it {same}.{failed}"
+
+
+Rounds = Sequence[Mapping[str, Sequence[Block]]]
+"""Of each round the blocks of each label."""
 
 
 def run_rounds(
     connections: Sequence[tuple[str, Connection]],
     requests: Mapping[str, Sequence[bytes]],
     plan: Plan,
-    progress: Callable[[int], object] = lambda done: None,
+    enough: Callable[[Rounds], bool],
+    progress: Callable[[float], object] = lambda seconds: None,
 ) -> list[dict[str, list[Block]]]:
-    """Warm up, then measure up to `plan.rounds` rounds over labelled connections.
+    """Warm up, then measure rounds over labelled connections until `enough` or the time is up.
 
-    `requests` holds, by label, the prepared requests of one block. `progress` is told of each
-    finished round. Raises ServerError if a whole block failed: then there is nothing to compare.
+    `requests` holds, by label, the prepared requests of one block. `progress` is told after each round
+    how many seconds it took. Raises ServerError if a whole block failed: then there is nothing to compare.
     """
     for label, connection in connections:
         warm = connection.block(turns(requests[label], plan.warmup_requests))
@@ -138,8 +167,9 @@ def run_rounds(
     order = list(connections)
     shuffle = random.Random(plan.seed)
     rounds: list[dict[str, list[Block]]] = []
-    deadline = time.monotonic() + plan.max_seconds
-    while len(rounds) < plan.rounds and (len(rounds) < 2 or time.monotonic() < deadline):
+    begun = time.monotonic()
+    deadline = begun + plan.max_seconds
+    while len(rounds) < 2 or (time.monotonic() < deadline and not enough(rounds)):
         shuffle.shuffle(order)
         blocks: dict[str, list[Block]] = {}
         for label, connection in [*order, *reversed(order)]:
@@ -150,7 +180,8 @@ def run_rounds(
                 )
             blocks.setdefault(label, []).append(block)
         rounds.append(blocks)
-        progress(1)
+        before, begun = begun, time.monotonic()
+        progress(begun - before)
     return rounds
 
 
@@ -179,16 +210,22 @@ def pooled(blocks: Sequence[Block]) -> np.ndarray[Any, Any]:
     return np.concatenate([block.latencies for block in blocks])
 
 
-def paired_ratios(
-    rounds: Sequence[Mapping[str, Sequence[Block]]], over: Sequence[str], under: Sequence[str]
-) -> tuple[float, ...]:
-    """For each round, the ratio of two p50s: time of the labels `over` / time of the labels `under`."""
+def medians(rounds: Rounds, labels: Sequence[str]) -> list[float]:
+    """For each round, the p50 in seconds over all blocks of the labels."""
     import numpy as np
 
-    def p50(one: Mapping[str, Sequence[Block]], labels: Sequence[str]) -> float:
-        return float(np.median(pooled([block for label in labels for block in one[label]])))
+    return [float(np.median(pooled([block for label in labels for block in one[label]]))) for one in rounds]
 
-    return tuple(p50(one, over) / p50(one, under) for one in rounds)
+
+def paired_ratios(rounds: Rounds, over: Sequence[str], under: Sequence[str]) -> tuple[float, ...]:
+    """For each round, the ratio of two p50s: time of the labels `over` / time of the labels `under`."""
+    return tuple(_ratios(medians(rounds, over), medians(rounds, under)))
+
+
+def rates(rounds: Rounds, labels: Sequence[str]) -> list[float]:
+    """For each round, the requests per second that succeeded, over all blocks of the labels."""
+    of_round = [[block for label in labels for block in one[label]] for one in rounds]
+    return [sum(len(b.latencies) for b in blocks) / sum(b.seconds for b in blocks) for blocks in of_round]
 
 
 def judge(
@@ -197,11 +234,13 @@ def judge(
     agreement: Agreement,
     samples: Sequence[bytes],
     plan: Plan,
-    progress: Callable[[int], object] = lambda done: None,
+    *,
+    allow_different: bool = False,
+    progress: Callable[[float], object] = lambda seconds: None,
 ) -> Verdict:
     """Time both, unless they answer differently, and compare. `samples` are JSON bodies."""
-    if not agreement.holds:
-        return Verdict(baseline, candidate, agreement, {}, None, None, (), ())
+    if not agreement.holds and not allow_different:
+        return Verdict(baseline, candidate, agreement, {}, {}, plan, (), ())
     # All three get the same mix of samples, or the ratio would also compare the samples.
     repeats = {BASELINE: 1, CONTROL: 1, CANDIDATE: 2}
     with ExitStack() as stack:
@@ -213,29 +252,72 @@ def judge(
             label: turns([c.prepare(body) for body in samples], plan.block_requests // 2) * repeats[label]
             for label, c in connections
         }
-        rounds = run_rounds(connections, requests, plan, progress)
-    return conclude(baseline, candidate, agreement, rounds)
+        rounds = run_rounds(connections, requests, plan, lambda done: is_enough(done, plan), progress)
+    return conclude(baseline, candidate, agreement, rounds, plan)
+
+
+def is_enough(rounds: Rounds, plan: Plan) -> bool:
+    """Whether more rounds would not tell more than `plan` asks for.
+
+    It looks at how wide the intervals are and never at what they say: to stop as soon as a difference
+    shows would find one between two servers that are the same.
+    """
+    return len(rounds) >= FEWEST and _is_narrow(at_p50(rounds), plan)
+
+
+def _is_narrow(comparison: Comparison, plan: Plan) -> bool:
+    return comparison.interval.width <= plan.ci_width and comparison.noise <= plan.ci_width
 
 
 def conclude(
-    baseline: Contestant,
-    candidate: Contestant,
-    agreement: Agreement,
-    rounds: Sequence[Mapping[str, Sequence[Block]]],
+    baseline: Contestant, candidate: Contestant, agreement: Agreement, rounds: Rounds, plan: Plan
 ) -> Verdict:
     """What finished rounds amount to."""
-    round_ratios = paired_ratios(rounds, [BASELINE, CONTROL], [CANDIDATE])
-    control_ratios = paired_ratios(rounds, [BASELINE], [CONTROL])
+    both = [BASELINE, CONTROL]
     return Verdict(
         baseline,
         candidate,
         agreement,
         {
-            BASELINE: measure([b for one in rounds for label in (BASELINE, CONTROL) for b in one[label]]),
+            BASELINE: measure([b for one in rounds for label in both for b in one[label]]),
             CANDIDATE: measure([b for one in rounds for b in one[CANDIDATE]]),
         },
-        stats.ratio_interval(round_ratios),
-        stats.margin(stats.ratio_interval(control_ratios)),
-        round_ratios,
-        control_ratios,
+        {
+            P50: at_p50(rounds),
+            THROUGHPUT: _compared(
+                _ratios(rates(rounds, [CANDIDATE]), rates(rounds, both)),
+                _ratios(rates(rounds, [CONTROL]), rates(rounds, [BASELINE])),
+            ),
+            **{f"p{q}": _at_tail(rounds, q, plan.seed) for q in TAILS},
+        },
+        plan,
+        paired_ratios(rounds, both, [CANDIDATE]),
+        paired_ratios(rounds, [BASELINE], [CONTROL]),
     )
+
+
+def at_p50(rounds: Rounds) -> Comparison:
+    """What the p50s of the rounds say."""
+    return _compared(
+        paired_ratios(rounds, [BASELINE, CONTROL], [CANDIDATE]),
+        paired_ratios(rounds, [BASELINE], [CONTROL]),
+    )
+
+
+def _compared(ratios: Sequence[float], control: Sequence[float]) -> Comparison:
+    return Comparison(stats.ratio_interval(ratios), stats.margin(stats.ratio_interval(control)))
+
+
+def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(over, under, strict=True)]
+
+
+def _at_tail(rounds: Rounds, q: int, seed: int) -> Comparison | None:
+    """The percentiles of the tail: a round has too few requests for one of its own."""
+
+    def latencies(*labels: str) -> list[np.ndarray[Any, Any]]:
+        return [pooled([b for label in labels for b in one[label]]) for one in rounds]
+
+    interval = stats.resampled(latencies(BASELINE, CONTROL), latencies(CANDIDATE), q, seed)
+    control = stats.resampled(latencies(BASELINE), latencies(CONTROL), q, seed)
+    return None if interval is None or control is None else Comparison(interval, stats.margin(control))

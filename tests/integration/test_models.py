@@ -22,8 +22,8 @@ def test_from_an_archive_to_equal_answers(small: Suite, name: str, version: int)
     assert "already built" in model.run("build.optimized").stdout
 
     record = json.loads(model.run("benchmark", "--format", "json").stdout)
-    assert record["model"]["name"] == name
-    assert record["model"]["warning"] is None
+    assert record["verdict"]["candidate"]["model"] == f"{name}@{version}"
+    assert record["verdict"]["candidate"]["warning"] is None
     assert record["verdict"]["agreement"] | {"same": 12, "holds": True} == record["verdict"]["agreement"]
     assert record["verdict"]["candidate"]["backend"] == "OpenVINO"
     assert small.servers() == []

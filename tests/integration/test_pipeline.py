@@ -26,8 +26,9 @@ def test_from_nothing_to_a_verdict_and_back_to_nothing(first_run: FirstRun) -> N
 
     result = min((suite.folder / "results").glob("*-resnet/result.json"))
     record = json.loads(result.read_text())
-    assert record["model"]["origin"]["source"] == "seeded"
-    assert record["model"]["origin"]["content_sha256"]
+    origin = record["verdict"]["baseline"]["origin"]
+    assert origin["source"] == "seeded"
+    assert origin["content_sha256"]
     assert record["machine"]["cpu"]
     assert record["verdict"]["agreement"]["holds"] is True
     assert record["sentence"] == lines[-1]

@@ -202,9 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.endswith("/metadata"):
             signature = {**SIGNATURE, "inputs": INPUTS[self.flags.takes]}
-            self._answer(
-                200, {"metadata": {"signature_def": {"signature_def": {"serving_default": signature}}}}
-            )
+            spec = {"name": self.flags.model_name, "version": str(self.flags.model_version)}
+            signatures = {"signature_def": {"signature_def": {"serving_default": signature}}}
+            self._answer(200, {"model_spec": spec, "metadata": signatures})
         else:
             version = {"version": str(self.flags.model_version), "state": "AVAILABLE"}
             self._answer(200, {"model_version_status": [version]})

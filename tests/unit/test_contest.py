@@ -3,27 +3,148 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.lib import contest
+from tasks.lib import contest, hardware, record, verdict
+from tasks.lib.agreement import Agreement
+from tasks.lib.contest import Contest
+from tasks.lib.engines.local import LocalEngine
+from tasks.lib.errors import GateFailed, NotComparable, ServerError, SuiteError
+from tasks.lib.settings import Plan
+from tasks.lib.stats import Interval
+from tasks.lib.variants import Variant
+from tasks.lib.verdict import Comparison, Measurement, Verdict
+from tests.unit import standin
 from tests.unit.commandline import ROOT
-from tests.unit.standin import at_a_desk
+from tests.unit.standin import Desk, at_a_desk
+from tests.unit.test_verdict import OPTIMIZED, SAME, STOCK
 
 pytestmark = pytest.mark.processes
 
 
-def test_one_alone_that_time_cuts_short_knows_its_rounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with at_a_desk(tmp_path, monkeypatch) as desk:
-        shutil.copytree(ROOT / "models" / "samples", desk.settings.paths.models / "samples")
-        hurried = replace(desk.settings.benchmark, max_seconds=0.0, block_requests=2, warmup_requests=0)
-        [done] = contest.run(replace(desk.settings, benchmark=hurried), "net", None, ["stock"], "local")
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with at_a_desk(tmp_path, monkeypatch) as one:
+        shutil.copytree(ROOT / "models" / "samples", one.settings.paths.models / "samples")
+        yield one
+
+
+HURRY = Plan(
+    ci_width=0.02, max_seconds=0, max_errors=0.01, block_requests=2, warmup_requests=0, seed=1, timeout=10
+)
+
+
+def run(desk: Desk, baseline: str | None, *candidates: str, **more: Any) -> list[record.Record]:
+    asked = Contest("net", baseline, candidates, "local", replace(HURRY, **more.pop("plan", {})), **more)
+    return list(contest.run(desk.settings, asked))
+
+
+def test_one_alone_that_time_cuts_short_knows_its_rounds(desk: Desk) -> None:
+    [done] = run(desk, None, "stock")
     assert done.alone is not None
-    assert (done.rounds, done.alone.rounds, done.alone.measured.requests) == (2, 2, 8)
-    assert done.note is not None
-    assert "ended after 2 of 14 rounds, at 0 s" in done.note
-    assert "INVOKE_BENCHMARK_MAX_SECONDS" in done.note
+    assert (done.alone.rounds, done.alone.measured.requests) == (2, 8)
+
+
+def test_one_alone_is_measured_until_its_interval_is_narrow(desk: Desk) -> None:
+    [done] = run(desk, None, "stock", plan={"max_seconds": 600, "ci_width": 1.0})
+    assert done.alone is not None
+    assert done.alone.rounds == verdict.FEWEST
+
+
+def test_a_version_takes_part(desk: Desk) -> None:
+    standin.model(desk.settings.paths.models.parent, version=2)
+    [done] = run(desk, "net@1", "net@2")
+    assert done.verdict is not None
+    assert [one.name for one in (done.verdict.baseline, done.verdict.candidate)] == ["net@1", "net@2"]
+    assert [one.model for one in (done.verdict.baseline, done.verdict.candidate)] == ["net@1", "net@2"]
+    assert done.verdict.agreement.holds
+    assert desk.processes() == []
+
+
+def test_a_server_of_somebody_else_takes_part(desk: Desk) -> None:
+    elsewhere = replace(desk.settings.paths, state=desk.settings.paths.state / "elsewhere")
+    mine = LocalEngine(replace(desk.settings, paths=elsewhere), command=standin.command())
+    theirs = mine.start(desk.model, Variant("stock", "tensorflow", "f32"))
+    [done] = run(desk, "stock", f"{theirs.url}:predict")
+    assert done.verdict is not None
+    candidate = done.verdict.candidate
+    assert (candidate.name, candidate.model) == (f"127.0.0.1:{theirs.rest_port}/net", "net@1")
+    assert (candidate.backend, candidate.precision, candidate.origin) == ("-", "-", None)
+    [alone] = run(desk, theirs.url, theirs.url)
+    assert alone.engine is None
+    assert mine.servers() == [theirs], "it is not ours to stop"
+    mine.stop(theirs, 0)
+
+
+def test_nothing_is_brought_up_for_addresses_alone(desk: Desk) -> None:
+    with pytest.raises(ServerError):
+        run(desk, "http://127.0.0.1:1/v1/models/net", "http://127.0.0.1:2/v1/models/net")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("ftp://host/v1/models/net", "is not the address of a model"),
+        ("http:///v1/models/net", "is not the address of a model"),
+        ("http://host:8501", "is not the address of a model"),
+        ("http://host:99999/v1/models/net", "is not the address of a model"),
+        ("nobody", "There is no variant 'nobody'"),
+        ("net@1:nobody", "There is no variant 'nobody'"),
+        ("net@", "version"),
+    ],
+)
+def test_what_is_no_contestant_is_told(desk: Desk, text: str, problem: str) -> None:
+    with pytest.raises(SuiteError, match=problem):
+        run(desk, "stock", text)
+    assert desk.processes() == []
+
+
+def test_inputs_of_ones_own(desk: Desk, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"instances": [[1, 2]]}\n\n{"instances": [[3]]}\n')
+    [done] = run(desk, "stock", "stock", inputs=mine)
+    assert done.verdict is not None
+    assert done.verdict.agreement.inputs == 2
+
+
+# What the outcome means for the exit code
+
+
+def finished(ratio: Interval, agreement: Agreement = SAME, errors: int = 0) -> list[record.Record]:
+    measured = Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
+    sides = {verdict.BASELINE: measured, verdict.CANDIDATE: measured}
+    comparisons = {"p50": Comparison(ratio, 0.01)}
+    one = Verdict(STOCK, OPTIMIZED, agreement, sides, comparisons, HURRY, (), ())
+    return [record.Record("", "", "local", hardware.detect(), HURRY, one)]
+
+
+def test_a_gate_is_not_passed_only_where_that_is_certain() -> None:
+    for ratio, gate in (
+        (Interval(2.4, 2.3, 2.5), 1.5),
+        (Interval(0.97, 0.94, 1.0), 0.95),
+        (Interval(1.4, 1.2, 1.6), 1.5),
+        (Interval(1.4, 1.3, 1.5), 1.5),
+    ):
+        contest.check_outcome(finished(ratio), gate)
+        contest.check_outcome(finished(ratio), None)
+    with pytest.raises(GateFailed, match=r"optimized is 0\.91x as fast as stock, .* --min-ratio 0\.95"):
+        contest.check_outcome(finished(Interval(0.91, 0.9, 0.92)), 0.95)
+
+
+def test_without_a_verdict_there_is_another_code() -> None:
+    fast = Interval(2.4, 2.3, 2.5)
+    with pytest.raises(NotComparable, match="requests to stock failed"):
+        contest.check_outcome(finished(fast, errors=100), 1.5)
+    different = Agreement(12, 3, 0.5, 0.05)
+    contest.check_outcome(finished(fast, different), 1.5)  # --allow-different has timed it
+    untimed = [
+        replace(one, verdict=replace(one.verdict, comparisons={}, measured={}))
+        for one in finished(fast, different)
+    ]  # type: ignore[type-var]
+    with pytest.raises(NotComparable, match="optimized answers differently from stock"):
+        contest.check_outcome(untimed, None)

@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 
 from tasks.lib import record, stats
 from tasks.lib.agreement import Agreement
-from tasks.lib.errors import SuiteError
+from tasks.lib.errors import SettingError, SuiteError
 from tasks.lib.hardware import Hardware
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model, Origin
-from tasks.lib.verdict import BASELINE, CANDIDATE, Contestant, Measurement, Plan, Verdict
+from tasks.lib.settings import Plan, Settings
+from tasks.lib.store import Origin
+from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measurement, Verdict
 
+ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
 STOCK = Contestant(
-    "stock", "resnet@1538687457", "http://127.0.0.1:8501/v1/models/resnet", "TensorFlow", "f32"
+    "stock", "resnet@1538687457", "http://127.0.0.1:8501/v1/models/resnet", "TensorFlow", "f32", ORIGIN
 )
 OPTIMIZED = replace(
     STOCK,
@@ -36,29 +37,29 @@ OPTIMIZED = replace(
 )
 SLOW = Measurement(0.0312, 0.0320, 0.0351, 31.6, 672, 0)
 FAST = Measurement(0.0130, 0.0133, 0.0152, 75.8, 672, 0)
+PLAN = Plan(0.02, 75.0, 0.01, 24, 24, 1, 60.0)
 COMPARED = Verdict(
     STOCK,
     OPTIMIZED,
     Agreement(inputs=12, same=12, difference=0.009, limit=0.05),
     {BASELINE: SLOW, CANDIDATE: FAST},
-    stats.Interval(2.41, 2.37, 2.45),
-    0.013,
+    {
+        "p50": Comparison(stats.Interval(2.41, 2.37, 2.45), 0.013),
+        "throughput": Comparison(stats.Interval(2.4, 2.35, 2.44), 0.02),
+        "p90": Comparison(stats.Interval(2.3, 2.2, 2.4), 0.05),
+        "p99": None,
+    },
+    PLAN,
     (2.40, 2.42),
     (1.0, 1.01),
 )
-DIFFERENT = Verdict(STOCK, OPTIMIZED, Agreement(12, 9, math.inf, 0.05), {}, None, None, (), ())
+DIFFERENT = Verdict(STOCK, OPTIMIZED, Agreement(12, 9, math.inf, 0.05), {}, {}, PLAN, (), ())
 DONE = Record(
     time="2026-11-22T10:15:00+00:00",
     command="invoke benchmark",
     engine="local",
-    model=Model(
-        "resnet",
-        1538687457,
-        Path("models", "resnet", "1538687457"),
-        Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32),
-    ),
     hardware=Hardware("AMD EPYC", 2, ("AVX2", "FMA", "AVX-512", "VNNI", "BF16"), 8 << 30, "Linux 6.1 x86_64"),
-    plan=Plan(14, 75.0, 24, 24, 1, 60.0),
+    plan=PLAN,
     verdict=COMPARED,
 )
 ALONE = replace(DONE, verdict=None, alone=Alone(OPTIMIZED, FAST, 14))
@@ -77,29 +78,54 @@ def strict(text: str) -> Any:
 # The table
 
 
+def saved(done: Record) -> dict[str, Any]:
+    """What a reader of its result.json has."""
+    content: dict[str, Any] = strict(record.as_json(record.content(done)))
+    return content
+
+
+def test_what_is_printed_of_a_run_is_printed_of_what_was_saved() -> None:
+    for done in (DONE, ALONE, NOT_COMPARABLE):
+        content = record.content(done)
+        assert saved(done) == content
+        assert record.rows([saved(done)]) == record.rows([content])
+
+
 def test_several_candidates_share_the_row_of_the_baseline() -> None:
     other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"))
-    rows = record.rows([DONE, replace(DONE, verdict=other)])
+    rows = record.rows([saved(DONE), saved(replace(DONE, verdict=other))])
     assert [row["variant"] for row in rows] == ["stock", "optimized", "another"]
     assert rows[2]["speed-up [95% CI]"] == "2.41 [2.37, 2.45]"
 
 
 def test_the_table_is_that_of_the_design() -> None:
-    lines = render(record.rows([DONE])).splitlines()
+    content = saved(DONE)
+    lines = render(record.rows([content])).splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "variant backend precision p50 ms p90 ms p99 ms req/s speed-up [95% CI] same top-1 max |dp|",
         "stock TensorFlow f32 31.2 32.0 35.1 31.6 1.00 (noise 1.3%) - -",
         "optimized OpenVINO bf16 13.0 13.3 15.2 75.8 2.41 [2.37, 2.45] 100% 0.009",
     ]
-    assert DONE.head == "resnet@1538687457 · local engine · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
-    assert DONE.sentence == (
+    assert record.head(content) == "resnet@1538687457 · local engine · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
+    assert content["sentence"] == (
         "optimized is faster than stock: 2.41x (95% CI 2.37 to 2.45; the machine's own noise is 1.3%), "
         "and answers the same."
     )
+    assert content["notes"] == [
+        "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
+        "measured in 2 rounds, until 75 s were over",
+        "weights: seeded: timings hold, classes mean nothing",
+    ]
+
+
+def test_an_interval_that_was_narrow_enough_is_said() -> None:
+    narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
+    content = saved(replace(DONE, verdict=replace(COMPARED, comparisons=narrow)))
+    assert "measured in 2 rounds, until the interval was narrower than 2%" in content["notes"]
 
 
 def test_columns_stand_under_their_headings() -> None:
-    heading, *lines = render(record.rows([DONE])).splitlines()
+    heading, *lines = render(record.rows([saved(DONE)])).splitlines()
     for column in ("p50 ms", "p90 ms", "p99 ms", "req/s"):
         end = heading.index(column) + len(column)
         for line in lines:
@@ -107,52 +133,45 @@ def test_columns_stand_under_their_headings() -> None:
             assert line[end : end + 1] in ("", " ")
 
 
+def test_two_models_and_servers_of_others_are_named() -> None:
+    theirs = Contestant("there:8501/resnet", "resnet@2", "http://there:8501/v1/models/resnet", "-", "-")
+    mixed = saved(replace(DONE, verdict=replace(COMPARED, candidate=theirs)))
+    assert record.head(mixed).startswith("resnet@1538687457 and resnet@2 · local engine")
+    assert record.rows([mixed])[1]["variant"] == "there:8501/resnet"
+    both = saved(replace(DONE, engine=None, verdict=replace(COMPARED, baseline=theirs, candidate=theirs)))
+    assert record.head(both).startswith("resnet@2 · servers that were there")
+    assert not any("seeded" in note for note in both["notes"])
+
+
 def test_one_that_was_measured_alone_has_nothing_to_be_compared_with() -> None:
-    (row,) = record.rows([ALONE])
+    (row,) = record.rows([saved(ALONE)])
     assert list(row) == ["variant", "backend", "precision", "p50 ms", "p90 ms", "p99 ms", "req/s"]
     assert list(row.values()) == ["optimized", "OpenVINO", "bf16", "13.0", "13.3", "15.2", "75.8"]
-    assert (
-        ALONE.sentence == "optimized alone: 13.0 ms at p50, 75.8 requests/s. Without --alone it is compared."
+    assert saved(ALONE)["sentence"] == (
+        "optimized alone: 13.0 ms at p50, 75.8 requests/s. Without --alone it is compared."
     )
 
 
 def test_errors_of_one_alone_are_said() -> None:
     failing = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, errors=4), 14))
-    assert failing.sentence.endswith(" 4 requests failed.")
+    assert saved(failing)["sentence"].endswith(" 4 requests failed.")
 
 
 def test_what_is_not_comparable_has_answers_but_no_times() -> None:
-    stock, optimized = record.rows([NOT_COMPARABLE])
+    content = saved(NOT_COMPARABLE)
+    stock, optimized = record.rows([content])
+    assert list(stock) == list(optimized)
     for row in (stock, optimized):
         assert [row[name] for name in ("p50 ms", "p90 ms", "p99 ms", "req/s")] == ["-"] * 4
         assert row["speed-up [95% CI]"] == "-"
     assert (optimized["same top-1"], optimized["max |dp|"]) == ("75%", "inf")
-    assert NOT_COMPARABLE.sentence == (
+    assert content["sentence"] == (
         "optimized and stock are not comparable: 3 of 12 answers have another top-1."
     )
-
-
-def test_both_rows_have_the_same_columns() -> None:
-    for done in (DONE, NOT_COMPARABLE):
-        first, second = record.rows([done])
-        assert list(first) == list(second)
+    assert content["notes"] == ["weights: seeded: timings hold, classes mean nothing"]
 
 
 # Percentiles that mean nothing
-
-
-def with_requests(count: int) -> Record:
-    """DONE with fewer requests, and with the percentiles that remain."""
-
-    def fewer(one: Measurement) -> Measurement:
-        kept = {
-            f"p{q}": getattr(one, f"p{q}") if count >= needed else None
-            for q, needed in stats.MINIMUM_SAMPLES.items()
-        }
-        return replace(one, requests=count, **kept)
-
-    measured = {BASELINE: fewer(SLOW), CANDIDATE: fewer(FAST)}
-    return replace(DONE, verdict=replace(COMPARED, measured=measured, round_ratios=(2.4,) * 14))
 
 
 @pytest.mark.parametrize(
@@ -160,53 +179,24 @@ def with_requests(count: int) -> Record:
     [
         (672, ["13.0", "13.3", "15.2"], None),
         (662, ["13.0", "13.3", "15.2"], None),
-        (336, ["13.0", "13.3", "-"], "p99 needs 662 requests, this run has 336: raise benchmark.rounds"),
-        (8, ["13.0", "-", "-"], "p90 needs 64 requests and p99 needs 662 requests, this run has 8: raise"),
+        (336, ["13.0", "13.3", "-"], "p99 needs 662 requests, this run has 336: "),
+        (8, ["13.0", "-", "-"], "p90 needs 64 requests and p99 needs 662 requests, this run has 8: "),
     ],
 )
 def test_a_percentile_of_too_few_requests_is_a_dash_with_its_reason(
     count: int, cells: list[str], note: str | None
 ) -> None:
-    done = with_requests(count)
-    assert [record.rows([done])[1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
-    if note is None:
-        assert done.note is None
-    else:
-        assert done.note is not None
-        assert done.note.startswith(note)
-        assert "INVOKE_BENCHMARK_ROUNDS" in done.note
-    assert record.content(done)["note"] == done.note
-
-
-def test_a_run_that_time_cut_short_says_so() -> None:
-    done = with_requests(336)
-    assert done.verdict is not None
-    done = replace(done, verdict=replace(done.verdict, round_ratios=(2.4,) * 7))
-    assert done.note is not None
-    assert "ended after 7 of 14 rounds, at 75 s" in done.note
-    assert "INVOKE_BENCHMARK_MAX_SECONDS" in done.note
-
-
-def test_one_alone_that_time_cut_short_says_so() -> None:
-    cut = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, requests=336, p99=None), 7))
-    assert cut.note is not None
-    assert "ended after 7 of 14 rounds, at 75 s" in cut.note
-    assert "INVOKE_BENCHMARK_MAX_SECONDS" in cut.note
-
-
-def test_the_note_is_of_the_contestant_with_the_fewest_requests() -> None:
-    measured = {BASELINE: SLOW, CANDIDATE: replace(FAST, requests=600, p99=None, errors=72)}
-    done = replace(DONE, verdict=replace(COMPARED, measured=measured, round_ratios=(2.4,) * 14))
-    assert done.note is not None
-    assert "this run has 600" in done.note
-
-
-def test_one_alone_has_its_note_and_what_was_not_timed_has_none() -> None:
-    few = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, requests=100, p99=None), 14))
-    assert few.note is not None
-    assert few.note.startswith("p99 needs 662 requests, this run has 100")
-    assert "INVOKE_BENCHMARK_ROUNDS" in few.note
-    assert NOT_COMPARABLE.note is None
+    kept = {f"p{q}": getattr(FAST, f"p{q}") if count >= n else None for q, n in stats.MINIMUM_SAMPLES.items()}
+    fewer = replace(FAST, requests=count, **kept)
+    for content in (
+        saved(replace(DONE, verdict=replace(COMPARED, measured={BASELINE: SLOW, CANDIDATE: fewer}))),
+        saved(replace(ALONE, alone=Alone(OPTIMIZED, fewer, 14))),
+    ):
+        assert [record.rows([content])[-1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
+        told = [one for one in content["notes"] if "needs" in one]
+        assert len(told) == (note is not None)
+        assert note is None or told[0].startswith(note)
+        assert note is None or "--max-seconds" in told[0]
 
 
 # result.json
@@ -214,17 +204,41 @@ def test_one_alone_has_its_note_and_what_was_not_timed_has_none() -> None:
 
 def test_keys_of_a_comparison() -> None:
     """The contract that people's scripts rely on: a change of it needs another SCHEMA."""
-    content = strict(record.as_json(record.content(DONE)))
+    content = saved(DONE)
     assert set(content) == {
-        "schema", "time", "command", "sentence", "note", "engine", "model", "machine", "versions", "plan",
-        "alone", "verdict",
+        "schema", "time", "command", "sentence", "notes", "engine", "machine", "versions", "plan", "alone",
+        "verdict",
     }  # fmt: skip
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     assert content["command"] == "invoke benchmark"
-    assert content["sentence"] == DONE.sentence
-    assert content["model"] == {
-        "name": "resnet",
-        "version": 1538687457,
+    assert set(content["machine"]) == {
+        "cpu", "cores", "instruction_sets", "memory", "system", "summary", "python",
+    }  # fmt: skip
+    assert content["plan"] == {
+        "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
+        "warmup_requests": 24, "seed": 1, "timeout": 60.0,
+    }  # fmt: skip
+    assert all(content["versions"].values())
+    assert content["alone"] is None
+    verdict = content["verdict"]
+    assert set(verdict) == {
+        "baseline", "candidate", "agreement", "comparisons", "problem", "is_narrow", "rounds",
+        "round_ratios", "control_ratios",
+    }  # fmt: skip
+    assert verdict["comparisons"]["p50"] == {
+        "ratio": 2.41, "low": 2.37, "high": 2.45, "noise": 0.013, "outcome": 1,
+    }  # fmt: skip
+    assert verdict["comparisons"]["p99"] is None
+    assert verdict["round_ratios"] == [2.4, 2.42]
+    assert verdict["agreement"] == {
+        "inputs": 12, "same": 12, "difference": 0.009, "limit": 0.05, "holds": True, "percent": "100%",
+    }  # fmt: skip
+    assert verdict["candidate"] == {
+        "name": "optimized",
+        "model": "resnet@1538687457",
+        "url": "http://127.0.0.1:8503/v1/models/resnet",
+        "backend": "OpenVINO",
+        "precision": "bf16",
         "origin": {
             "source": "seeded",
             "address": "resnet50_v2, seed 1",
@@ -232,34 +246,6 @@ def test_keys_of_a_comparison() -> None:
             "content_sha256": "ab" * 32,
         },
         "warning": "weights: seeded: timings hold, classes mean nothing",
-    }
-    assert set(content["machine"]) == {"cpu", "cores", "instruction_sets", "memory", "system", "python"}
-    assert content["plan"] == {
-        "rounds": 14, "max_seconds": 75.0, "block_requests": 24, "warmup_requests": 24, "seed": 1,
-        "timeout": 60.0,
-    }  # fmt: skip
-    assert all(content["versions"].values())
-    assert content["alone"] is None
-    verdict = content["verdict"]
-    assert set(verdict) == {
-        "baseline", "candidate", "agreement", "speedup", "noise", "round_ratios", "control_ratios",
-    }  # fmt: skip
-    assert verdict["speedup"] == {"ratio": 2.41, "low": 2.37, "high": 2.45}
-    assert verdict["noise"] == 0.013
-    assert verdict["round_ratios"] == [2.4, 2.42]
-    assert verdict["agreement"] == {
-        "inputs": 12,
-        "same": 12,
-        "difference": 0.009,
-        "limit": 0.05,
-        "holds": True,
-    }
-    assert verdict["candidate"] == {
-        "name": "optimized",
-        "model": "resnet@1538687457",
-        "url": "http://127.0.0.1:8503/v1/models/resnet",
-        "backend": "OpenVINO",
-        "precision": "bf16",
         "image": "",
         "image_id": "",
         "measured": {"p50": 0.013, "p90": 0.0133, "p99": 0.0152, "rate": 75.8, "requests": 672, "errors": 0},
@@ -267,7 +253,7 @@ def test_keys_of_a_comparison() -> None:
 
 
 def test_what_was_measured_alone_has_no_verdict() -> None:
-    content = strict(record.as_json(record.content(ALONE)))
+    content = saved(ALONE)
     assert content["verdict"] is None
     assert content["alone"]["name"] == "optimized"
     assert content["alone"]["measured"]["requests"] == 672
@@ -275,12 +261,40 @@ def test_what_was_measured_alone_has_no_verdict() -> None:
 
 
 def test_what_is_not_comparable_has_no_times() -> None:
-    verdict = strict(record.as_json(record.content(NOT_COMPARABLE)))["verdict"]
-    assert verdict["speedup"] is None
-    assert verdict["noise"] is None
+    verdict = saved(NOT_COMPARABLE)["verdict"]
+    assert verdict["comparisons"] == {}
+    assert verdict["problem"] == "3 of 12 answers have another top-1"
     assert verdict["baseline"]["measured"] is None
     assert verdict["agreement"]["holds"] is False
     assert verdict["agreement"]["difference"] is None  # it is infinite, which JSON cannot say
+
+
+# Two results side by side
+
+
+def test_what_makes_two_results_hard_to_compare() -> None:
+    a = saved(DONE)
+    assert record.warnings(a, saved(DONE)) == []
+    b = saved(replace(DONE, engine="docker", hardware=replace(DONE.hardware, cores=8)))
+    b["versions"]["numpy"] = "1.0"
+    b["plan"]["seed"] = 2
+    told = record.warnings(a, b)
+    assert "the numbers of cores differ: 2 and 8" in told
+    assert "the engines differ: local and docker" in told
+    assert "the plans differ (what was sent, and for how long): seed 1 and seed 2" in told
+    assert any(line.endswith(f": numpy {a['versions']['numpy']} and numpy 1.0") for line in told)
+    assert len(told) == 4
+
+
+def test_another_model_or_other_weights_are_told() -> None:
+    a, b = saved(DONE), saved(DONE)
+    for side in record.sides_of(b):
+        side["origin"]["content_sha256"] = "cd" * 32
+    (told,) = record.warnings(a, b)
+    assert told.endswith("(by the same name, with other weights)")
+    for side in record.sides_of(b):
+        side["model"] = "other@1"
+    assert record.warnings(a, b) == ["the models differ: resnet@1538687457 and other@1"]
 
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -309,14 +323,14 @@ def test_json_is_what_every_reader_takes(value: dict[str, Any]) -> None:
 
 
 def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> None:
-    folder = record.write(settings.paths, DONE)
+    folder = record.write(settings.paths, record.content(DONE))
     assert folder == settings.paths.results / "2026-11-22T10-15-00-resnet"
     assert [each.name for each in folder.iterdir()] == ["result.json"]
-    assert strict((folder / "result.json").read_text()) == strict(record.as_json(record.content(DONE)))
+    assert record.read(folder) == record.read(folder / "result.json") == saved(DONE)
 
 
 def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
-    folders = [record.write(settings.paths, DONE) for _ in range(3)]
+    folders = [record.write(settings.paths, record.content(DONE)) for _ in range(3)]
     assert [folder.name for folder in folders] == [
         "2026-11-22T10-15-00-resnet",
         "2026-11-22T10-15-00-resnet-2",
@@ -326,7 +340,7 @@ def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
 
 def test_two_at_once_are_both_kept(settings: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: record.write(settings.paths, DONE), range(40)))
+        folders = list(pool.map(lambda _: record.write(settings.paths, record.content(DONE)), range(40)))
     assert len(set(folders)) == 40
     assert all((folder / "result.json").is_file() for folder in folders)
 
@@ -345,7 +359,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(
 ) -> None:
     spoil(settings.paths.results)
     with pytest.raises(SuiteError) as told:
-        record.write(settings.paths, DONE)
+        record.write(settings.paths, record.content(DONE))
     assert str(settings.paths.results) in told.value.problem
     assert "INVOKE_PATHS_RESULTS" in told.value.remedy
 
@@ -358,7 +372,7 @@ def test_a_result_that_cannot_be_finished_leaves_nothing(
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(SuiteError, match="No space left on device"):
-        record.write(settings.paths, DONE)
+        record.write(settings.paths, record.content(DONE))
     assert list(settings.paths.results.iterdir()) == []
 
 
@@ -391,3 +405,20 @@ def test_passwords_in_the_command_are_not_kept(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_times_are_shown_in_milliseconds(seconds: float | None, shown: str) -> None:
     assert record.milliseconds(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "cannot be read"),
+        ("{", "is not a result"),
+        ("[]", "is not a result"),
+        ("{}", "is not a result"),
+        ('{"schema": 1}', "has schema 1, and this suite reads 2"),
+    ],
+)
+def test_what_is_no_result_is_told(tmp_path: Path, text: str | None, problem: str) -> None:
+    if text is not None:
+        (tmp_path / "result.json").write_text(text)
+    with pytest.raises(SettingError, match=problem):
+        record.read(tmp_path)

@@ -76,15 +76,8 @@ def test_the_file_in_the_repository_is_read_through_invoke() -> None:
     assert its.paths.models == ROOT / "models"
     assert its.paths.environment == ROOT / ".state" / "embedded"
     assert its.serve.rest_port == 8501
-    assert its.benchmark.rounds == 14
+    assert its.benchmark.plan.ci_width == 0.02
     assert its == read(changed("model", "resnet"), ROOT)  # a plain table reads the same
-
-
-def test_the_default_run_measures_enough_for_p99() -> None:
-    from tasks.lib.stats import MINIMUM_SAMPLES
-
-    its = through_invoke().benchmark
-    assert its.rounds * 2 * its.block_requests >= max(MINIMUM_SAMPLES.values())
 
 
 class Watched(dict[str, Any]):
@@ -188,7 +181,6 @@ def test_folders_are_shown_as_typed_at_the_root(tmp_path: Path) -> None:
 WHOLE = [
     "download.retries",
     "serve.rest_port",
-    "benchmark.rounds",
     "benchmark.block_requests",
     "benchmark.warmup_requests",
     "benchmark.seed",
@@ -208,6 +200,7 @@ NUMBERS = [
     "build.disk_gb",
     "docker.pull_timeout",
 ]
+SHARES = ["benchmark.ci_width", "benchmark.max_errors"]
 TEXTS = [
     "model",
     "engine",
@@ -228,7 +221,7 @@ TEXTS = [
 
 def test_the_lists_below_are_complete() -> None:
     declared = {".".join(path) for path, _ in scalars(SHIPPED) if path[0] not in INVOKES_OWN | {"variants"}}
-    assert declared == {*WHOLE, *NUMBERS, *TEXTS}
+    assert declared == {*WHOLE, *NUMBERS, *SHARES, *TEXTS}
 
 
 WRONG = [
@@ -242,10 +235,14 @@ WRONG = [
         for path in NUMBERS
         for value in ("abc", "", "-1", "nan", "inf", "-inf", None, [1], {"a": 1})
     ),
+    *(
+        (path, value)
+        for path in SHARES
+        for value in ("abc", "", "%", "-1%", "101%", "2", "nan", "inf", None, [1], {"a": 1})
+    ),
     *((path, value) for path in TEXTS for value in ("", "  ", None, ["a"], {"a": "b"})),
     ("serve.rest_port", "0"),
     ("serve.rest_port", "65536"),
-    ("benchmark.rounds", "1"),
     ("benchmark.block_requests", "0"),
     ("benchmark.block_requests", "25"),
     ("download.timeout", "0"),
@@ -304,7 +301,7 @@ def test_variants_that_are_no_table_are_told(value: object, name: str) -> None:
 
 def test_limits_are_said() -> None:
     assert "between 1 and 65535" in refusal(changed("serve.rest_port", "65536")).remedy
-    assert "at least 2" in refusal(changed("benchmark.rounds", "1")).remedy
+    assert "2% or 0.02" in refusal(changed("benchmark.ci_width", "2")).remedy
     assert "at least 0.1" in refusal(changed("benchmark.timeout", "0")).remedy
     assert "auto, local" in refusal(changed("engine", "podman")).problem
     assert "even" in refusal(changed("benchmark.block_requests", "25")).problem

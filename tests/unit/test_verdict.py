@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -17,13 +18,22 @@ from tasks.lib import stats, verdict
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Connection
-from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Contestant, Plan, Verdict
+from tasks.lib.settings import Plan
+from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Comparison, Contestant, Rounds, Verdict
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
 STOCK = Contestant("stock", "net@1", "http://127.0.0.1:1/v1/models/net", "TensorFlow", "f32")
 OPTIMIZED = Contestant("optimized", "net@1", "http://127.0.0.1:2/v1/models/net", "OpenVINO", "bf16")
 SAME = Agreement(inputs=12, same=12, difference=0.001, limit=0.05)
-PLAN = Plan(rounds=14, max_seconds=600, block_requests=24, warmup_requests=4, seed=1, timeout=10)
+PLAN = Plan(
+    ci_width=0.02, max_seconds=600, max_errors=0.01, block_requests=24, warmup_requests=4, seed=1, timeout=10
+)
+ROUNDS = 14
+
+
+def after(count: int) -> Callable[[Rounds], bool]:
+    """Enough after so many rounds."""
+    return lambda rounds: len(rounds) >= count
 
 
 # Simulated servers
@@ -59,34 +69,40 @@ class Simulated:
 
 
 def simulated(
-    machine: Machine, plan: Plan = PLAN, slowness: float = 1.0, control: float = 1.0
+    machine: Machine,
+    plan: Plan = PLAN,
+    slowness: float = 1.0,
+    control: float = 1.0,
+    enough: Callable[[Rounds], bool] | None = None,
 ) -> list[dict[str, list[Block]]]:
     """The rounds of a run with a candidate that is `slowness` times as slow as the baseline."""
     half = [b""] * (plan.block_requests // 2)
     slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
     requests = {BASELINE: half, CONTROL: half, CANDIDATE: half * 2}
-    return verdict.run_rounds(connections, requests, plan)
+    return verdict.run_rounds(connections, requests, plan, enough or after(ROUNDS))
 
 
 def steady(count: int = 1000) -> Machine:
     return Machine(np.random.default_rng(1), np.zeros(count), 0.0)
 
 
-def troubled(seed: int, block_noise: float, memory: float) -> Machine:
+def troubled(seed: int, block_noise: float, memory: float, rounds: int = ROUNDS) -> Machine:
     """Noise between blocks that lingers (autoregressive), a slow drift of up to 30 %, jitter of 5 %."""
     random = np.random.default_rng([seed, int(block_noise * 1000), int(memory * 100)])
-    count = 3 + 6 * PLAN.rounds
+    count = 3 + 6 * rounds
     steps = random.normal(0, block_noise * np.sqrt(1 - memory**2), count)
     noise = np.fromiter(itertools.accumulate(steps, lambda level, step: memory * level + step), float)
     drift = random.uniform(-0.3, 0.3) * np.linspace(0, 1, count)
     return Machine(random, noise + drift, 0.05)
 
 
-def outcome(done: Verdict) -> int:
-    assert done.speedup is not None
-    assert done.noise is not None
-    return stats.differs(done.speedup, done.noise)
+def concluded(rounds: Rounds, plan: Plan = PLAN) -> Verdict:
+    return verdict.conclude(STOCK, OPTIMIZED, SAME, rounds, plan)
+
+
+def outcome(rounds: Rounds) -> int:
+    return verdict.at_p50(rounds).outcome
 
 
 # The order of the blocks
@@ -97,7 +113,7 @@ def test_each_round_is_its_own_mirror_image() -> None:
     simulated(machine)
     visits = [label for label, _ in machine.visits[3:]]
     rounds = [visits[i : i + 6] for i in range(0, len(visits), 6)]
-    assert len(rounds) == PLAN.rounds
+    assert len(rounds) == ROUNDS
     for one in rounds:
         assert one == one[::-1]
         assert sorted(one[:3]) == [BASELINE, CANDIDATE, CONTROL]
@@ -119,48 +135,54 @@ def test_every_contestant_is_warmed_up_before_anything_counts() -> None:
     rounds = simulated(machine)
     assert machine.visits[:3] == [(label, PLAN.warmup_requests) for label in (BASELINE, CONTROL, CANDIDATE)]
     assert sum(len(block.latencies) for one in rounds for blocks in one.values() for block in blocks) == (
-        PLAN.rounds * 2 * 2 * PLAN.block_requests
+        ROUNDS * 2 * 2 * PLAN.block_requests
     )
 
 
 def test_progress_is_told_of_each_round() -> None:
-    told: list[int] = []
+    told: list[float] = []
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
-    verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, replace(PLAN, rounds=5), told.append)
-    assert told == [1] * 5
+    begun = time.monotonic()
+    verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, PLAN, after(5), told.append)
+    assert len(told) == 5
+    assert 0 < sum(told) <= time.monotonic() - begun
 
 
 @pytest.mark.parametrize(("max_seconds", "measured"), [(0.0, 2), (600.0, 5)])
 def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: int) -> None:
     """Two are measured in any case: without them there is no interval."""
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
-    plan = replace(PLAN, rounds=5, max_seconds=max_seconds)
-    assert len(verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, plan)) == measured
+    plan = replace(PLAN, max_seconds=max_seconds)
+    assert len(verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, plan, after(5))) == measured
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
 def test_a_steady_drift_favours_nobody(drift: float) -> None:
     """A machine that gets 65 % slower, or faster, in a run without any noise: the ratio stays 1."""
-    levels = drift * np.linspace(0, 1, 3 + 6 * PLAN.rounds)
-    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(Machine(np.random.default_rng(1), levels, 0)))
-    assert done.round_ratios == pytest.approx([1.0] * PLAN.rounds, abs=2e-4)
-    assert done.control_ratios == pytest.approx([1.0] * PLAN.rounds, abs=2e-4)
+    levels = drift * np.linspace(0, 1, 3 + 6 * ROUNDS)
+    done = concluded(simulated(Machine(np.random.default_rng(1), levels, 0)))
+    assert done.round_ratios == pytest.approx([1.0] * ROUNDS, abs=2e-4)
+    assert done.control_ratios == pytest.approx([1.0] * ROUNDS, abs=2e-4)
 
 
 # What is concluded
 
 
 def test_the_ratio_is_baseline_time_over_candidate_time() -> None:
-    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(steady(), slowness=0.4))
-    assert done.round_ratios == pytest.approx([2.5] * PLAN.rounds)
-    assert done.speedup is not None
-    assert done.speedup.ratio == pytest.approx(2.5)
-    assert done.noise == pytest.approx(0, abs=1e-9)
+    done = concluded(simulated(steady(), slowness=0.4))
+    assert done.round_ratios == pytest.approx([2.5] * ROUNDS)
+    assert list(done.comparisons) == ["p50", "throughput", "p90", "p99"]
+    for figure in ("p50", "throughput", "p90"):
+        one = done.comparisons[figure]
+        assert one is not None
+        assert one.interval.ratio == pytest.approx(2.5)
+        assert one.noise == pytest.approx(0, abs=1e-9)
+    assert done.comparisons["p99"] is None, "the control has too few requests for it"
 
 
 def test_the_baseline_is_measured_with_its_control() -> None:
-    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(steady(), slowness=2.0))
-    requests = PLAN.rounds * 2 * PLAN.block_requests
+    done = concluded(simulated(steady(), slowness=2.0))
+    requests = ROUNDS * 2 * PLAN.block_requests
     assert {label: one.requests for label, one in done.measured.items()} == {
         BASELINE: requests,
         CANDIDATE: requests,
@@ -172,11 +194,12 @@ def test_the_baseline_is_measured_with_its_control() -> None:
 
 
 def test_a_control_that_is_off_counts_as_baseline_and_as_noise() -> None:
-    done = verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(steady(), control=3.0))
-    assert done.round_ratios == pytest.approx([2.0] * PLAN.rounds)  # the median of 10 and 30 ms, over 10 ms
-    assert done.control_ratios == pytest.approx([1 / 3] * PLAN.rounds)
-    assert done.noise == pytest.approx(2.0)
-    assert outcome(done) == 0
+    done = concluded(simulated(steady(), control=3.0))
+    assert done.round_ratios == pytest.approx([2.0] * ROUNDS)  # the median of 10 and 30 ms, over 10 ms
+    assert done.control_ratios == pytest.approx([1 / 3] * ROUNDS)
+    assert done.p50 is not None
+    assert done.p50.noise == pytest.approx(2.0)
+    assert done.p50.outcome == 0
 
 
 def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
@@ -215,10 +238,7 @@ NOISES = [(0.02, 0.0), (0.02, 0.9), (0.05, 0.5), (0.01, 0.99)]
 @pytest.mark.parametrize(("block_noise", "memory"), NOISES)
 def test_identical_servers_are_not_called_different(block_noise: float, memory: float) -> None:
     runs = 250
-    different = sum(
-        abs(outcome(verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(troubled(seed, block_noise, memory)))))
-        for seed in range(runs)
-    )
+    different = sum(abs(outcome(simulated(troubled(seed, block_noise, memory)))) for seed in range(runs))
     assert different <= 0.05 * runs
 
 
@@ -226,7 +246,7 @@ def test_identical_servers_are_not_called_different(block_noise: float, memory: 
 def test_of_thousands_of_identical_servers_few_are_called_different(block_noise: float) -> None:
     """2,000 runs each. The logarithms of p50 as run_rounds orders them: noise that lingers, and a drift."""
     random = np.random.default_rng(int(block_noise * 1000))
-    runs, rounds, memory = 2000, PLAN.rounds, 0.8
+    runs, rounds, memory = 2000, ROUNDS, 0.8
     blocks = np.empty((runs, rounds * 6))
     level = random.normal(0, block_noise, runs)
     for i in range(rounds * 6):
@@ -258,31 +278,54 @@ def test_of_thousands_of_identical_servers_few_are_called_different(block_noise:
 @pytest.mark.parametrize(("slowness", "expected"), [(1.05, -1), (1 / 1.05, 1)])
 def test_a_server_that_differs_by_5_percent_is_found(slowness: float, expected: int) -> None:
     runs = 150
-    found = [
-        outcome(
-            verdict.conclude(STOCK, OPTIMIZED, SAME, simulated(troubled(seed, 0.02, 0.9), PLAN, slowness))
-        )
-        for seed in range(runs)
-    ]
+    found = [outcome(simulated(troubled(seed, 0.02, 0.9), PLAN, slowness)) for seed in range(runs)]
     assert found.count(expected) >= 0.95 * runs
     assert found.count(-expected) == 0
+
+
+# When it is enough
+
+
+@pytest.mark.parametrize("block_noise", [0.0, 0.005, 0.02])
+def test_measuring_ends_once_the_interval_is_narrow(block_noise: float) -> None:
+    plan = replace(PLAN, ci_width=0.05)
+    rounds = simulated(
+        troubled(1, block_noise, 0.5, 100), plan, enough=lambda done: verdict.is_enough(done, plan)
+    )
+    done = concluded(rounds, plan)
+    assert done.is_narrow
+    assert done.p50 is not None
+    assert done.p50.interval.width <= 0.05
+    assert verdict.FEWEST <= len(rounds) <= 100
+    assert not any(verdict.is_enough(rounds[:n], plan) for n in range(2, len(rounds)))
+
+
+def test_that_time_was_up_is_known() -> None:
+    assert not concluded(simulated(troubled(1, 0.1, 0.5))).is_narrow
+
+
+@pytest.mark.parametrize(("block_noise", "memory"), [(0.005, 0.5), (0.02, 0.0), (0.02, 0.9)])
+def test_to_stop_when_it_is_narrow_finds_no_more_differences(block_noise: float, memory: float) -> None:
+    """Of 200 runs of identical servers that each end as soon as their interval is narrow enough."""
+    runs, plan = 200, replace(PLAN, ci_width=0.03)
+    different = 0
+    for seed in range(runs):
+        machine = troubled(seed, block_noise, memory, 60)
+        rounds = simulated(
+            machine, plan, enough=lambda done: len(done) >= 60 or verdict.is_enough(done, plan)
+        )
+        different += abs(outcome(rounds))
+    assert different <= 0.05 * runs
 
 
 # In words
 
 
-def concluded(speedup: stats.Interval, noise: float, errors: int = 0) -> Verdict:
+def told(speedup: stats.Interval, noise: float, errors: int = 0, agreement: Agreement = SAME) -> Verdict:
     measured = verdict.Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
-    return Verdict(
-        STOCK,
-        OPTIMIZED,
-        SAME,
-        {BASELINE: measured, CANDIDATE: replace(measured, errors=0)},
-        speedup,
-        noise,
-        (),
-        (),
-    )
+    sides = {BASELINE: measured, CANDIDATE: replace(measured, errors=0)}
+    p50 = {"p50": Comparison(speedup, noise)}
+    return Verdict(STOCK, OPTIMIZED, agreement, sides, p50, PLAN, (), ())
 
 
 @pytest.mark.parametrize(
@@ -309,19 +352,37 @@ def concluded(speedup: stats.Interval, noise: float, errors: int = 0) -> Verdict
     ],
 )
 def test_the_outcome_in_words(interval: stats.Interval, noise: float, sentence: str) -> None:
-    assert concluded(interval, noise).sentence == sentence
+    assert told(interval, noise).sentence == sentence
 
 
 def test_failed_requests_are_said() -> None:
-    sentence = concluded(stats.Interval(2.41, 2.37, 2.45), 0.013, errors=3).sentence
+    sentence = told(FASTER, 0.013, errors=3).sentence
     assert sentence.endswith("and answers the same. 3 requests failed and are not in the figures.")
+
+
+FASTER = stats.Interval(2.41, 2.37, 2.45)
+OTHER = Agreement(inputs=12, same=9, difference=0.3, limit=0.05)
+
+
+def test_too_many_failed_requests_spoil_the_verdict() -> None:
+    assert told(FASTER, 0.013, errors=6).problem is None
+    spoiled = told(FASTER, 0.013, errors=14)
+    assert spoiled.problem == "14 of 686 requests to stock failed, and 1% may"
+    assert spoiled.sentence == (
+        "optimized and stock are not comparable: 14 of 686 requests to stock failed, and 1% may."
+    )
+
+
+def test_other_answers_that_were_timed_all_the_same_are_said() -> None:
+    sentence = told(FASTER, 0.013, agreement=OTHER).sentence
+    assert sentence.startswith("optimized is faster than stock: 2.41x (")
+    assert sentence.endswith(", and answers differently: 3 of 12 answers have another top-1.")
 
 
 def test_what_does_not_answer_the_same_is_not_timed() -> None:
     """Nobody listens at these addresses: a single request would be an error."""
-    other = Agreement(inputs=12, same=9, difference=0.3, limit=0.05)
-    done = verdict.judge(STOCK, OPTIMIZED, other, [b"{}"], PLAN)
-    assert done == Verdict(STOCK, OPTIMIZED, other, {}, None, None, (), ())
+    done = verdict.judge(STOCK, OPTIMIZED, OTHER, [b"{}"], PLAN)
+    assert done == Verdict(STOCK, OPTIMIZED, OTHER, {}, {}, PLAN, (), ())
     assert done.sentence == "optimized and stock are not comparable: 3 of 12 answers have another top-1."
 
 
@@ -364,22 +425,21 @@ def url(server: Any) -> str:
 def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], block_requests: int) -> None:
     """Otherwise the ratio would compare photos, not servers."""
     samples = [json.dumps({"instances": [n]}).encode() for n in range(5)]
-    plan = Plan(
-        rounds=3, max_seconds=600, block_requests=block_requests, warmup_requests=0, seed=1, timeout=10
-    )
+    plan = replace(PLAN, max_seconds=0, block_requests=block_requests, warmup_requests=0)
+    rounds = 2  # the fewest
     contestants = [replace(STOCK, url=url(recorders[0])), replace(OPTIMIZED, url=url(recorders[1]))]
     done = verdict.judge(contestants[0], contestants[1], SAME, samples, plan)
     assert sorted(recorders[0].bodies) == sorted(recorders[1].bodies)
-    assert len(recorders[0].bodies) == plan.rounds * 2 * block_requests
-    assert len(done.round_ratios) == len(done.control_ratios) == plan.rounds
+    assert len(recorders[0].bodies) == rounds * 2 * block_requests
+    assert len(done.round_ratios) == len(done.control_ratios) == rounds
     assert [one.errors for one in done.measured.values()] == [0, 0]
-    assert [one.requests for one in done.measured.values()] == [plan.rounds * 2 * block_requests] * 2
+    assert [one.requests for one in done.measured.values()] == [rounds * 2 * block_requests] * 2
 
 
 def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping[str, list[Block]]]:
     with serving(*script, finally_=last) as server, Connection(server.url, plan.timeout) as connection:
         requests = {"stock": [connection.prepare(b"{}")] * plan.block_requests}
-        return list(verdict.run_rounds([("stock", connection)], requests, plan))
+        return list(verdict.run_rounds([("stock", connection)], requests, plan, after(3)))
 
 
 def test_a_server_that_answers_no_warm_up_is_told() -> None:
@@ -389,12 +449,12 @@ def test_a_server_that_answers_no_warm_up_is_told() -> None:
 
 
 def test_a_server_that_stops_answering_is_told() -> None:
-    plan = Plan(rounds=3, max_seconds=600, block_requests=2, warmup_requests=2, seed=1, timeout=0.1)
+    plan = replace(PLAN, block_requests=2, warmup_requests=2, timeout=0.1)
     with pytest.raises(ServerError, match="The stock answered no request of a whole block"):
         rounds_against([say()] * 6, keep_silent, plan)
 
 
 def test_single_failures_are_counted() -> None:
-    plan = Plan(rounds=2, max_seconds=600, block_requests=4, warmup_requests=0, seed=1, timeout=10)
+    plan = replace(PLAN, block_requests=4, warmup_requests=0)
     rounds = rounds_against([say(), say(answer(b"{}", 503))], say(), plan)
     assert verdict.measure([block for one in rounds for block in one["stock"]]).errors == 1
