@@ -11,7 +11,7 @@ from tasks.lib.client import Client
 from tasks.lib.engines.choose import choose
 from tasks.lib.errors import NotComparable
 from tasks.lib.hardware import detect
-from tasks.lib.load import Connection
+from tasks.lib.load import Load
 from tasks.lib.settings import Settings
 from tasks.lib.signature import default_signature
 from tasks.lib.verdict import Contestant, Plan, Verdict
@@ -82,7 +82,7 @@ def _compare(settings: Settings, baseline: Contestant, candidate: Contestant, pl
 
 def _alone(settings: Settings, contestant: Contestant, plan: Plan) -> record.Alone:
     metadata = Client(contestant.url, plan.timeout).metadata()
-    with Connection(contestant.url, plan.timeout) as connection:
+    with Load([contestant.url], plan.timeout) as connection:
         prepared = [connection.prepare(sample.body) for sample in _samples(settings, metadata)]
         requests = verdict.turns(prepared, plan.block_requests)
         label = verdict.CANDIDATE

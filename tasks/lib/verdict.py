@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.lib import settings, stats
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
-from tasks.lib.load import Block, Connection
+from tasks.lib.load import Block, Load, Prepared
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,8 +119,8 @@ class Verdict:
 
 
 def run_rounds(
-    connections: Sequence[tuple[str, Connection]],
-    requests: Mapping[str, Sequence[bytes]],
+    connections: Sequence[tuple[str, Load]],
+    requests: Mapping[str, Sequence[Prepared]],
     plan: Plan,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, list[Block]]]:
@@ -130,7 +130,7 @@ def run_rounds(
     finished round. Raises ServerError if a whole block failed: then there is nothing to compare.
     """
     for label, connection in connections:
-        warm = connection.block(turns(requests[label], plan.warmup_requests))
+        warm = connection.closed(turns(requests[label], plan.warmup_requests))
         if plan.warmup_requests and warm.errors == plan.warmup_requests:
             raise ServerError(
                 f"The {label} answered none of the warm-up requests.", "Look at `invoke serve.logs`."
@@ -143,7 +143,7 @@ def run_rounds(
         shuffle.shuffle(order)
         blocks: dict[str, list[Block]] = {}
         for label, connection in [*order, *reversed(order)]:
-            block = connection.block(requests[label])
+            block = connection.closed(requests[label])
             if not len(block.latencies):
                 raise ServerError(
                     f"The {label} answered no request of a whole block.", "Look at `invoke serve.logs`."
@@ -154,7 +154,7 @@ def run_rounds(
     return rounds
 
 
-def turns(requests: Sequence[bytes], count: int) -> list[bytes]:
+def turns(requests: Sequence[Prepared], count: int) -> list[Prepared]:
     """`count` requests, each in turn."""
     return [requests[i % len(requests)] for i in range(count)]
 
@@ -206,9 +206,7 @@ def judge(
     repeats = {BASELINE: 1, CONTROL: 1, CANDIDATE: 2}
     with ExitStack() as stack:
         urls = {BASELINE: baseline.url, CONTROL: baseline.url, CANDIDATE: candidate.url}
-        connections = [
-            (label, stack.enter_context(Connection(url, plan.timeout))) for label, url in urls.items()
-        ]
+        connections = [(label, stack.enter_context(Load([url], plan.timeout))) for label, url in urls.items()]
         requests = {
             label: turns([c.prepare(body) for body in samples], plan.block_requests // 2) * repeats[label]
             for label, c in connections

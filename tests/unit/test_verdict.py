@@ -16,7 +16,7 @@ import pytest
 from tasks.lib import stats, verdict
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
-from tasks.lib.load import Block, Connection
+from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Contestant, Plan, Verdict
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
@@ -44,25 +44,25 @@ class Machine:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What stands for a Connection: answers each request in 10 ms times `slowness`, on `machine`."""
+    """What stands for a Load: answers each request in 10 ms times `slowness`, on `machine`."""
 
     label: str
     machine: Machine
     slowness: float = 1.0
 
-    def block(self, requests: Sequence[bytes]) -> Block:
+    def closed(self, requests: Sequence[Prepared]) -> Block:
         self.machine.visits.append((self.label, len(requests)))
         level = next(self.machine.levels)
         jitter = self.machine.random.normal(0, self.machine.jitter, len(requests))
         latencies = 0.01 * self.slowness * np.exp(level + jitter)
-        return Block(latencies, float(latencies.sum()), 0)
+        return Block(latencies, float(latencies.sum()), 0, (len(requests),))
 
 
 def simulated(
     machine: Machine, plan: Plan = PLAN, slowness: float = 1.0, control: float = 1.0
 ) -> list[dict[str, list[Block]]]:
     """The rounds of a run with a candidate that is `slowness` times as slow as the baseline."""
-    half = [b""] * (plan.block_requests // 2)
+    half: list[Prepared] = [(b"",)] * (plan.block_requests // 2)
     slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
     requests = {BASELINE: half, CONTROL: half, CANDIDATE: half * 2}
@@ -181,7 +181,7 @@ def test_a_control_that_is_off_counts_as_baseline_and_as_noise() -> None:
 
 def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
     def blocks(*latencies: list[float]) -> list[Block]:
-        return [Block(np.array(each), sum(each), 0) for each in latencies]
+        return [Block(np.array(each), sum(each), 0, (len(each),)) for each in latencies]
 
     one = {
         BASELINE: blocks([1.0, 2.0], [3.0]),
@@ -193,7 +193,7 @@ def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
 
 
 def test_a_measurement_counts_failed_requests_apart() -> None:
-    blocks = [Block(np.array([0.01, 0.03]), 0.5, 3), Block(np.array([0.02]), 1.0, 0)]
+    blocks = [Block(np.array([0.01, 0.03]), 0.5, 3, (5,)), Block(np.array([0.02]), 1.0, 0, (1,))]
     measured = verdict.measure(blocks)
     assert (measured.requests, measured.errors) == (3, 3)
     assert measured.p50 == pytest.approx(0.02)
@@ -377,7 +377,7 @@ def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], bloc
 
 
 def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping[str, list[Block]]]:
-    with serving(*script, finally_=last) as server, Connection(server.url, plan.timeout) as connection:
+    with serving(*script, finally_=last) as server, Load([server.url], plan.timeout) as connection:
         requests = {"stock": [connection.prepare(b"{}")] * plan.block_requests}
         return list(verdict.run_rounds([("stock", connection)], requests, plan))
 
