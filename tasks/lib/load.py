@@ -72,9 +72,9 @@ class Load:
 
     `urls` are the model's addresses without ":predict", several if they are replicas of one service.
     Replicas take turns, but none has more than its share of `connections` (rounded up) in flight: with
-    as many connections as replicas or more, each connection stays with its replica, and in closed loop
-    a slow one gets fewer requests; with fewer, down to a single request at a time, all replicas get
-    equally many, each over a connection of its own.
+    as many connections as replicas or more, each replica keeps its connections busy, and in closed loop
+    a slow one gets fewer requests (and one that fails at once gets more); with a single connection, all
+    replicas get equally many, each over a connection of its own but one request at a time in all.
 
     `timeout` is in seconds, for a whole exchange; in open loop it counts from the scheduled time. Names
     are looked up once. Raises ServerError for an address that is not http:// or has no valid port.
@@ -167,6 +167,8 @@ class Load:
                     self._raise_if_ours(failure)
                     errors += 1
                     self._release(wire, False)
+                    arrival = now  # the next one is due, but answers must not wait for a row of failures
+                    break
 
             wait = None
             if busy:
@@ -177,7 +179,7 @@ class Load:
                     self._release(oldest, False)
                     continue
             elif arrival is None:
-                continue  # those that were sent have all failed at once
+                continue  # the last ones have timed out before they were sent
 
             for key, events in self._events(wait, arrival):
                 wire = key.data
