@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
 RECEIVE_SIZE = 1 << 16
 
-WAKE_EARLY = 100e-6
+WAKE_EARLY = 150e-6
 """Seconds before an arrival from which on the clock is watched instead of slept against.
 
-Linux wakes a sleeper up to 50 µs late (prctl(2), PR_SET_TIMERSLACK), and waking takes time as well. As
-latency counts from the scheduled time, that would be laid at the server's door.
+Linux wakes a sleeper up to 50 µs late (prctl(2), PR_SET_TIMERSLACK), and waking takes as long again on a
+virtual machine: requests were sent 0.11 ms late. As latency counts from the scheduled time, that would
+be laid at the server's door.
 """
 
 Prepared = tuple[bytes, ...]
