@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from tasks.lib.record import Content
     from tasks.lib.settings import Plan, Settings
 
-CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or the URL of a model on any server"
+CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any servers (a,b: replicas)"
+MOST = 1000
+"""Connections; more need more open files than most systems allow."""
+OPEN = "64"
+"""Connections in open loop, at most: with few, requests would wait for each other here, not at the server."""
 
 
 @task(
@@ -27,6 +31,8 @@ CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or the URL of a model on any se
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "engine": "auto, local or docker; default: the setting `engine`",
         "inputs": "a folder of photos, or a file of JSON requests, one a line; default: the sample photos",
+        "connections": "requests in flight at a time; several, as in 1,4,16, are measured in turn",
+        "rate": "requests per second that arrive whatever the server does; default: closed loop",
         "ci-width": "measure until the interval is as narrow; default: the setting benchmark.ci_width (2%)",
         "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
         "min-ratio": "exit with 2 if the candidate is with certainty less than so many times as fast",
@@ -43,6 +49,8 @@ def benchmark(
     model: str = "",
     engine: str = "",
     inputs: str = "",
+    connections: str = "",
+    rate: str = "",
     ci_width: str = "",
     max_seconds: str = "",
     min_ratio: str = "",
@@ -54,10 +62,11 @@ def benchmark(
 
     Several candidates are compared with the baseline one after another, and share a table.
     Servers that run are used; others are started, and stopped again. Blocks of requests alternate
-    between baseline and candidate in ABBA order, over one connection each, and the baseline is also
-    measured against itself: a difference counts only if it is larger than that noise. Exit code 2 says
-    that the candidate is below --min-ratio, 3 that there is no verdict: the two answer differently, or
-    too many requests failed.
+    between baseline and candidate in ABBA order, and the baseline is also measured against itself: a
+    difference counts only if it is larger than that noise. With --rate, latency counts from the time at
+    which a request was to be sent, so that a slow server cannot hide its queue. Exit code 2 says that the
+    candidate is below --min-ratio, 3 that there is no verdict: the two answer differently, or too many
+    requests failed.
     """
     from pathlib import Path
 
@@ -74,7 +83,8 @@ def benchmark(
         baseline=None if alone else baseline or its.benchmark.baseline,
         candidates=candidate or [its.benchmark.candidate],
         engine=engine or None,
-        plan=_plan(its, ci_width, max_seconds),
+        plan=_plan(its, rate, ci_width, max_seconds),
+        connections=_connections(connections or ("1" if not rate else OPEN)),
         inputs=Path(inputs) if inputs else None,
         max_difference=number(max_difference, "--max-difference") if max_difference else None,
         allow_different=allow_different,
@@ -141,12 +151,20 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
     console.result(render(rows, format))
 
 
-def _plan(its: Settings, ci_width: str, max_seconds: str) -> Plan:
+def _connections(text: str) -> list[int]:
+    from tasks.lib.settings import whole_number
+
+    return [whole_number(one, "--connections", 1, MOST) for one in text.split(",")]
+
+
+def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
     from dataclasses import replace
 
     from tasks.lib.settings import number, share
 
     plan = its.benchmark.plan
+    if rate:
+        plan = replace(plan, rate=number(rate, "--rate", 0.1))
     if ci_width:
         plan = replace(plan, ci_width=share(ci_width, "--ci-width"))
     if max_seconds:

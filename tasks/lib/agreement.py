@@ -54,6 +54,11 @@ class Agreement:
         return f"the largest difference is {self.difference:.3g}, and {self.limit:.3g} is allowed"
 
 
+def worst(several: Iterable[Agreement]) -> Agreement:
+    """Of the same inputs put to several servers: what can be said of all of them."""
+    return min(several, key=lambda one: (one.holds, one.same, -one.difference))
+
+
 def scores_output(signature: Signature) -> Tensor | None:
     """The output that holds a score for each class, or None if there is none to be sure of."""
     candidates = [

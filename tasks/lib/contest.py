@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tasks.lib import agreement, console, contestants, inputs, obtain, record, stats, variants, verdict
+from tasks.lib.agreement import Agreement
 from tasks.lib.client import Client
 from tasks.lib.contestants import Asked
 from tasks.lib.engines.base import Engine
 from tasks.lib.engines.choose import choose
 from tasks.lib.errors import GateFailed, NotComparable
 from tasks.lib.hardware import detect
-from tasks.lib.load import Connection
+from tasks.lib.load import Load
 from tasks.lib.settings import Plan, Settings
 from tasks.lib.signature import default_signature
 from tasks.lib.store import Model
@@ -33,6 +34,8 @@ class Contest:
     candidates: Sequence[str]
     engine: str | None
     plan: Plan
+    connections: Sequence[int] = (1,)
+    """Each number of them is measured by itself."""
     inputs: Path | None = None
     """A photo, a folder of photos, or a file of JSON requests; None for the sample photos."""
     max_difference: float | None = None
@@ -48,7 +51,7 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     would be done.
     """
     asked = [contestants.parse(name) for name in (contest.baseline, *contest.candidates) if name is not None]
-    managed = [one for one in asked if not one.url]
+    managed = [one for one in asked if not one.urls]
     for one in managed:
         variants.check(settings, one.variant)  # a misspelt one is told before anything is downloaded
     engine = choose(settings, contest.engine, [one.variant for one in managed]) if managed else None
@@ -65,14 +68,8 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     with ExitStack() as stack:
         against = None if contest.baseline is None else stack.enter_context(event.up(asked.pop(0)))
         for one in asked:
-            started, outcome, alone = record.now(), None, None
             with event.up(one) as contestant:
-                if against is None:
-                    alone = event.alone(contestant)
-                else:
-                    outcome = event.compare(against, contestant)
-            name = engine.name if engine is not None else None
-            yield record.Record(started, record.command_line(), name, detect(), contest.plan, outcome, alone)
+                yield from event.measured(against, contestant)
 
 
 @dataclass(frozen=True)
@@ -85,34 +82,50 @@ class _Event:
     models: Mapping[str, Model | None]
 
     def up(self, asked: Asked) -> Any:
-        model = None if asked.url else self.models[asked.reference or self.contest.model]
-        return contestants.up(self.settings, asked, None if asked.url else self.engine, model)
+        model = None if asked.urls else self.models[asked.reference or self.contest.model]
+        return contestants.up(self.settings, asked, None if asked.urls else self.engine, model)
 
-    def compare(self, baseline: Contestant, candidate: Contestant) -> Verdict:
-        plan = self.contest.plan
-        client = Client(baseline.url, plan.timeout)
+    def measured(self, baseline: Contestant | None, candidate: Contestant) -> Iterator[record.Record]:
+        """One record for each number of connections."""
+        answers = None if baseline is None else self._agreement(baseline, candidate)
+        for connections in self.contest.connections:
+            plan = replace(self.contest.plan, connections=connections)
+            started, outcome, alone = record.now(), None, None
+            if baseline is None or answers is None:
+                alone = self._alone(candidate, plan)
+            else:
+                outcome = self._compare(baseline, candidate, answers, plan)
+            engine = self.engine.name if self.engine is not None else None
+            yield record.Record(started, record.command_line(), engine, detect(), plan, outcome, alone)
+            if outcome is not None and outcome.p50 is None:
+                return  # they answer differently, at any number of connections
+
+    def _agreement(self, baseline: Contestant, candidate: Contestant) -> Agreement:
+        """Every replica is asked, and held against the baseline's first."""
+        timeout = self.contest.plan.timeout
+        client = Client(baseline.url, timeout)
         metadata = client.metadata()
-        samples = self._samples(metadata)
+        samples, signature = self._samples(metadata), default_signature(metadata)
+        limit = self._limit(baseline, candidate)
         console.note(f"comparing answers over {len(samples)} inputs")
-        answers = agreement.compare(
-            client,
-            Client(candidate.url, plan.timeout),
-            default_signature(metadata),
-            samples,
-            self._limit(baseline, candidate),
+        return agreement.worst(
+            agreement.compare(client, Client(url, timeout), signature, samples, limit)
+            for url in (*baseline.urls[1:], *candidate.urls)
         )
-        bodies = [sample.body for sample in samples]
-        if not answers.holds and not self.contest.allow_different:
+
+    def _compare(
+        self, baseline: Contestant, candidate: Contestant, answers: Agreement, plan: Plan
+    ) -> Verdict:
+        different = self.contest.allow_different
+        bodies = [sample.body for sample in self._samples(Client(baseline.url, plan.timeout).metadata())]
+        if not answers.holds and not different:
             return verdict.judge(baseline, candidate, answers, bodies, plan)
-        with console.progress(
-            f"measuring {baseline.name} and {candidate.name}", plan.max_seconds, unit="s"
-        ) as bar:
+        with console.progress(_doing(plan, baseline, candidate), plan.max_seconds, unit="s") as bar:
             return verdict.judge(
-                baseline, candidate, answers, bodies, plan, allow_different=True, progress=bar.update
+                baseline, candidate, answers, bodies, plan, allow_different=different, progress=bar.update
             )
 
-    def alone(self, contestant: Contestant) -> record.Alone:
-        plan = self.contest.plan
+    def _alone(self, contestant: Contestant, plan: Plan) -> record.Alone:
         metadata = Client(contestant.url, plan.timeout).metadata()
         label = verdict.CANDIDATE
 
@@ -120,11 +133,11 @@ class _Event:
             medians = verdict.medians(done, [label])
             return len(done) >= verdict.FEWEST and stats.ratio_interval(medians).width <= plan.ci_width
 
-        with Connection(contestant.url, plan.timeout) as connection:
-            prepared = [connection.prepare(sample.body) for sample in self._samples(metadata)]
-            requests = {label: verdict.turns(prepared, plan.block_requests)}
-            with console.progress(f"measuring {contestant.name}", plan.max_seconds, unit="s") as bar:
-                rounds = verdict.run_rounds([(label, connection)], requests, plan, enough, bar.update)
+        with Load(contestant.urls, plan.timeout, plan.connections) as load:
+            prepared = [load.prepare(sample.body) for sample in self._samples(metadata)]
+            requests = {label: verdict.turns(prepared, plan.block)}
+            with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
+                rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
         measured = verdict.measure([block for one in rounds for block in one[label]])
         return record.Alone(contestant, measured, len(rounds))
 
@@ -139,6 +152,11 @@ class _Event:
         if self.contest.inputs is None:
             return inputs.requests_for(metadata, inputs.sample_photos(self.settings.paths))
         return inputs.from_path(metadata, self.contest.inputs)
+
+
+def _doing(plan: Plan, *sides: Contestant) -> str:
+    names = f"measuring {' and '.join(side.name for side in sides)}"
+    return names if plan.connections == 1 or plan.rate else f"{names} over {plan.connections} connections"
 
 
 def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> None:

@@ -33,12 +33,12 @@ class Asked:
     """Of this suite; empty for an address."""
     reference: str | None = None
     """NAME@VERSION; None for the model that the benchmark is of."""
-    url: str = ""
-    """The model's REST address, without ":predict"."""
+    urls: tuple[str, ...] = ()
+    """Addresses of a model on servers of anybody, without ":predict"; several are replicas."""
 
 
 def parse(text: str) -> Asked:
-    """VARIANT, NAME@VERSION, NAME@VERSION:VARIANT, or the address of a model on any server.
+    """VARIANT, NAME@VERSION, NAME@VERSION:VARIANT, or addresses of a model on any server.
 
     Raises SettingError for what is none of these.
     """
@@ -53,18 +53,21 @@ def parse(text: str) -> Asked:
 
 
 def _address(text: str) -> Asked:
-    url = text.rstrip("/").removesuffix(":predict")
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or "/v1/models/" not in url:
-        raise SettingError(
-            f"{text!r} is not the address of a model on a server.",
-            "Give one such as http://127.0.0.1:8501/v1/models/resnet.",
-        )
-    return Asked(parts.netloc + parts.path.replace("/v1/models/", "/"), url=url)
+    urls = [part.strip().rstrip("/").removesuffix(":predict") for part in text.split(",")]
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or "/v1/models/" not in url:
+            raise SettingError(
+                f"{url!r} is not the address of a model on a server.",
+                "Give one such as http://127.0.0.1:8501/v1/models/resnet, or several with commas between.",
+            )
+    first = urlsplit(urls[0])
+    more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
+    return Asked(first.netloc + first.path.replace("/v1/models/", "/") + more, urls=tuple(urls))
 
 
 @contextmanager
@@ -89,7 +92,7 @@ def _ours(asked: Asked, server: Server, model: Model) -> Contestant:
     return Contestant(
         name=asked.name,
         model=str(model),
-        url=server.url,
+        urls=(server.url,),
         backend=variants.BACKENDS[server.variant.backend],
         precision=server.variant.precision,
         origin=model.origin,
@@ -99,13 +102,21 @@ def _ours(asked: Asked, server: Server, model: Model) -> Contestant:
 
 
 def _theirs(settings: Settings, asked: Asked) -> Contestant:
-    metadata = Client(asked.url, settings.benchmark.plan.timeout).metadata()
+    models = {_served(url, settings.benchmark.plan.timeout) for url in asked.urls}
+    if len(models) > 1:
+        raise ServerError(
+            f"The replicas serve different models: {', '.join(sorted(models))}.",
+            "Give addresses of one model, in one version.",
+        )
+    return Contestant(asked.name, models.pop(), asked.urls, UNKNOWN, UNKNOWN)
+
+
+def _served(url: str, timeout: float) -> str:
     try:
-        spec = metadata["model_spec"]
-        model = f"{spec['name']}@{int(spec['version'])}"
+        spec = Client(url, timeout).metadata()["model_spec"]
+        return f"{spec['name']}@{int(spec['version'])}"
     except (KeyError, TypeError, ValueError):
         raise ServerError(
-            f"{asked.url} does not say which model it serves.",
+            f"{url} does not say which model it serves.",
             "Give the address of a model on a server with TensorFlow Serving's REST API.",
         ) from None
-    return Contestant(asked.name, model, asked.url, UNKNOWN, UNKNOWN)

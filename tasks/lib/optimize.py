@@ -21,7 +21,7 @@ from tasks.lib.artefact import Artefact
 from tasks.lib.client import Client
 from tasks.lib.engines.base import Server
 from tasks.lib.errors import OptimizeError, SettingError
-from tasks.lib.load import Connection
+from tasks.lib.load import Load
 from tasks.lib.placing import PARTIAL
 from tasks.lib.settings import PRECISIONS, Settings
 from tasks.lib.signature import default_signature
@@ -212,8 +212,7 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
     )
     with ExitStack() as stack:
         connections = [
-            (name, stack.enter_context(Connection(server.url, plan.timeout)))
-            for name, server in servers.items()
+            (name, stack.enter_context(Load([server.url], plan.timeout))) for name, server in servers.items()
         ]
         requests = {name: [connection.prepare(body) for body in bodies] for name, connection in connections}
         with console.progress("measuring precisions", MEASURED_ROUNDS, unit="round") as bar:

@@ -157,10 +157,21 @@ def _notes(content: Content) -> list[str]:
         notes.append(f"measured in {rounds} rounds, {ended}")
     requests = min(one["requests"] for one in measured)
     missing = {q: n for q, n in stats.MINIMUM_SAMPLES.items() if requests < n}
+    for side in sides:
+        notes += _shares(side)
     if missing:
         needs = " and ".join(f"p{q} needs {n} requests" for q, n in missing.items())
         notes.append(f"{needs}, this run has {requests}: give a larger --max-seconds or a smaller --ci-width")
     return [*notes, *dict.fromkeys(warnings)]
+
+
+def _shares(side: Content) -> list[str]:
+    """How the requests were shared among replicas, where there are several."""
+    if len(side["urls"]) < 2:
+        return []
+    sent = side["measured"]["sent"]
+    told = [f"{url} {count / sum(sent):.0%}" for url, count in zip(side["urls"], sent, strict=True)]
+    return [f"replicas of {side['name']}: {', '.join(told)}"]
 
 
 def sides_of(content: Content) -> list[Content]:
@@ -178,14 +189,21 @@ def head(content: Content) -> str:
 
 
 def rows(contents: Sequence[Content]) -> list[dict[str, object]]:
-    """The table: the baseline, as in the first of the results, and a row for each candidate."""
-    first, *others = [_rows(content) for content in contents]
-    return first + [row for rows in others for row in rows[-1:]]
+    """The table: a row for each contestant, the baseline's once for each number of connections."""
+    swept = {content["plan"]["connections"] for content in contents} != {1}
+    table: list[dict[str, object]] = []
+    seen = set()
+    for content in contents:
+        connections = content["plan"]["connections"]
+        made = _rows(content, connections if swept else None)
+        table += made if connections not in seen else made[-1:]
+        seen.add(connections)
+    return table
 
 
-def _rows(content: Content) -> list[dict[str, object]]:
+def _rows(content: Content, connections: int | None) -> list[dict[str, object]]:
     verdict = content["verdict"]
-    table = [_row(one) for one in sides_of(content)]
+    table = [_row(one, connections) for one in sides_of(content)]
     if verdict is None:
         return table
     p50 = verdict["comparisons"].get(P50)
@@ -202,12 +220,13 @@ def _rows(content: Content) -> list[dict[str, object]]:
     return [row | more for row, more in zip(table, compared, strict=True)]
 
 
-def _row(side: Content) -> dict[str, object]:
+def _row(side: Content, connections: int | None) -> dict[str, object]:
     measured = side["measured"] or {}
     return {
         "variant": side["name"],
         "backend": side["backend"],
         "precision": side["precision"],
+        **({} if connections is None else {"connections": connections}),
         **{f"p{q} ms": milliseconds(measured.get(f"p{q}")) for q in stats.MINIMUM_SAMPLES},
         "req/s": f"{measured['rate']:.1f}" if measured else "-",
     }

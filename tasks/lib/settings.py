@@ -156,6 +156,15 @@ class Plan:
     seed: int
     timeout: float
     """Seconds before a request counts as failed."""
+    connections: int = 1
+    """Requests that are in flight at a time; in open loop, that may be."""
+    rate: float | None = None
+    """Requests per second that arrive whatever the server does (open loop); None for closed loop."""
+
+    @property
+    def block(self) -> int:
+        """Requests to each contestant in one half of a round: every connection has block_requests to send."""
+        return self.block_requests * (self.connections if self.rate is None else 1)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from tasks.lib import stats
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
-from tasks.lib.load import Block, Connection
+from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
 from tasks.lib.store import Origin
 
@@ -42,7 +42,8 @@ class Contestant:
     """As it is called in the sentence: a variant, a version, or an address."""
     model: str
     """NAME@VERSION."""
-    url: str
+    urls: tuple[str, ...]
+    """Addresses of the model, without ":predict"; several are replicas of one service."""
     backend: str
     precision: str
     origin: Origin | None = None
@@ -51,6 +52,11 @@ class Contestant:
     """What its container is made from; empty where there is none."""
     image_id: str = ""
     """The same as Docker identifies it."""
+
+    @property
+    def url(self) -> str:
+        """The address to ask what is the same for all replicas."""
+        return self.urls[0]
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Measurement:
     """Requests per second that succeeded."""
     requests: int
     errors: int
+    sent: tuple[int, ...] = ()
+    """Requests that went to each replica."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +140,19 @@ class Verdict:
         interval = self.p50.interval
         told = f"{interval.ratio:.2f}x (95% CI {interval.low:.2f} to {interval.high:.2f}; "
         told += f"the machine's own noise is {self.p50.noise:.1%})"
+        how = (
+            ""
+            if self.plan.connections == 1 or self.plan.rate
+            else f" over {self.plan.connections} connections"
+        )
+        how += "" if self.plan.rate is None else f" at {self.plan.rate:g} requests/s"
         same = (
             "answers the same" if self.agreement.holds else f"answers differently: {self.agreement.problem}"
         )
         if self.p50.outcome:
             word = "faster" if self.p50.outcome > 0 else "slower"
-            return f"{b} is {word} than {a}: {told}, and {same}.{failed}"
-        doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}"
+            return f"{b} is {word} than {a}{how}: {told}, and {same}.{failed}"
+        doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}{how}"
         return f"{doubt}: {told}; it {same}.{failed}"
 
 
@@ -147,33 +161,37 @@ Rounds = Sequence[Mapping[str, Sequence[Block]]]
 
 
 def run_rounds(
-    connections: Sequence[tuple[str, Connection]],
-    requests: Mapping[str, Sequence[bytes]],
+    loads: Sequence[tuple[str, Load]],
+    requests: Mapping[str, Sequence[Prepared]],
     plan: Plan,
     enough: Callable[[Rounds], bool],
     progress: Callable[[float], object] = lambda seconds: None,
 ) -> list[dict[str, list[Block]]]:
-    """Warm up, then measure rounds over labelled connections until `enough` or the time is up.
+    """Warm up, then measure rounds of labelled loads until `enough` or the time is up.
 
     `requests` holds, by label, the prepared requests of one block. `progress` is told after each round
     how many seconds it took. Raises ServerError if a whole block failed: then there is nothing to compare.
     """
-    for label, connection in connections:
-        warm = connection.block(turns(requests[label], plan.warmup_requests))
+    shuffle = random.Random(plan.seed)
+
+    def send(load: Load, block: Sequence[Prepared]) -> Block:
+        return load.closed(block) if plan.rate is None else load.open(block, plan.rate, shuffle)
+
+    for label, load in loads:
+        warm = load.closed(turns(requests[label], plan.warmup_requests))
         if plan.warmup_requests and warm.errors == plan.warmup_requests:
             raise ServerError(
                 f"The {label} answered none of the warm-up requests.", "Look at `invoke serve.logs`."
             )
-    order = list(connections)
-    shuffle = random.Random(plan.seed)
+    order = list(loads)
     rounds: list[dict[str, list[Block]]] = []
     begun = time.monotonic()
     deadline = begun + plan.max_seconds
     while len(rounds) < 2 or (time.monotonic() < deadline and not enough(rounds)):
         shuffle.shuffle(order)
         blocks: dict[str, list[Block]] = {}
-        for label, connection in [*order, *reversed(order)]:
-            block = connection.block(requests[label])
+        for label, load in [*order, *reversed(order)]:
+            block = send(load, requests[label])
             if not len(block.latencies):
                 raise ServerError(
                     f"The {label} answered no request of a whole block.", "Look at `invoke serve.logs`."
@@ -185,7 +203,7 @@ def run_rounds(
     return rounds
 
 
-def turns(requests: Sequence[bytes], count: int) -> list[bytes]:
+def turns(requests: Sequence[Prepared], count: int) -> list[Prepared]:
     """`count` requests, each in turn."""
     return [requests[i % len(requests)] for i in range(count)]
 
@@ -200,6 +218,7 @@ def measure(blocks: Sequence[Block]) -> Measurement:
         rate=len(latencies) / sum(block.seconds for block in blocks),
         requests=len(latencies),
         errors=sum(block.errors for block in blocks),
+        sent=tuple(map(sum, zip(*(block.sent for block in blocks), strict=True))),
     )
 
 
@@ -243,16 +262,18 @@ def judge(
         return Verdict(baseline, candidate, agreement, {}, {}, plan, (), ())
     # All three get the same mix of samples, or the ratio would also compare the samples.
     repeats = {BASELINE: 1, CONTROL: 1, CANDIDATE: 2}
+    half = plan.block // 2
     with ExitStack() as stack:
-        urls = {BASELINE: baseline.url, CONTROL: baseline.url, CANDIDATE: candidate.url}
-        connections = [
-            (label, stack.enter_context(Connection(url, plan.timeout))) for label, url in urls.items()
+        sides = {BASELINE: baseline, CONTROL: baseline, CANDIDATE: candidate}
+        loads = [
+            (label, stack.enter_context(Load(side.urls, plan.timeout, plan.connections)))
+            for label, side in sides.items()
         ]
         requests = {
-            label: turns([c.prepare(body) for body in samples], plan.block_requests // 2) * repeats[label]
-            for label, c in connections
+            label: turns([load.prepare(body) for body in samples], half) * repeats[label]
+            for label, load in loads
         }
-        rounds = run_rounds(connections, requests, plan, lambda done: is_enough(done, plan), progress)
+        rounds = run_rounds(loads, requests, plan, lambda done: is_enough(done, plan), progress)
     return conclude(baseline, candidate, agreement, rounds, plan)
 
 

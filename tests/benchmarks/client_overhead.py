@@ -1,6 +1,6 @@
 """What the benchmark's hot loop adds to what wrk reports on the same server.
 
-The embedded server serves a small model that takes photos; wrk and tasks.lib.load.Connection send it
+The embedded server serves a small model that takes photos; wrk and tasks.lib.load.Load send it
 the same request over one connection, in alternation. Prints the p50 of both for each round and the
 95 % interval of their difference.
 """
@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from tasks.lib.client import Client  # noqa: E402
 from tasks.lib.inputs import requests_for  # noqa: E402
-from tasks.lib.load import Connection  # noqa: E402
+from tasks.lib.load import Load  # noqa: E402
 from tasks.lib.stats import t_quantile  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
 
@@ -48,8 +48,8 @@ def wrk_p50(url: str, script: Path) -> float:
 
 def our_p50(url: str, body: bytes, count: int) -> float:
     """The hot loop's p50 in milliseconds over one connection."""
-    with Connection(url, 30) as connection:
-        block = connection.block([connection.prepare(body)] * count)
+    with Load([url], 30) as load:
+        block = load.closed([load.prepare(body)] * count)
     assert block.errors == 0
     return float(np.median(block.latencies)) * 1000
 

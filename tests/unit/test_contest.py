@@ -75,10 +75,27 @@ def test_a_server_of_somebody_else_takes_part(desk: Desk) -> None:
     candidate = done.verdict.candidate
     assert (candidate.name, candidate.model) == (f"127.0.0.1:{theirs.rest_port}/net", "net@1")
     assert (candidate.backend, candidate.precision, candidate.origin) == ("-", "-", None)
-    [alone] = run(desk, theirs.url, theirs.url)
+    [alone] = run(desk, theirs.url, f"{theirs.url},{theirs.url}", connections=(1,))
     assert alone.engine is None
+    assert alone.verdict is not None
+    assert alone.verdict.candidate.name == f"127.0.0.1:{theirs.rest_port}/net and 1 more"
+    assert alone.verdict.measured[verdict.CANDIDATE].sent == (4, 4)
     assert mine.servers() == [theirs], "it is not ours to stop"
     mine.stop(theirs, 0)
+
+
+def test_a_sweep_measures_each_number_of_connections(desk: Desk) -> None:
+    done = run(desk, "stock", "stock", connections=(1, 3))
+    assert [one.plan.connections for one in done] == [1, 3]
+    counts = [one.verdict.measured[verdict.CANDIDATE].requests for one in done if one.verdict]
+    assert counts == [8, 24]
+
+
+def test_open_loop(desk: Desk) -> None:
+    [done] = run(desk, "stock", "stock", plan={"rate": 200.0})
+    assert done.verdict is not None
+    assert done.verdict.measured[verdict.CANDIDATE].requests == 8
+    assert "at 200 requests/s" in done.verdict.sentence
 
 
 def test_nothing_is_brought_up_for_addresses_alone(desk: Desk) -> None:

@@ -26,12 +26,12 @@ from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measu
 
 ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
 STOCK = Contestant(
-    "stock", "resnet@1538687457", "http://127.0.0.1:8501/v1/models/resnet", "TensorFlow", "f32", ORIGIN
+    "stock", "resnet@1538687457", ("http://127.0.0.1:8501/v1/models/resnet",), "TensorFlow", "f32", ORIGIN
 )
 OPTIMIZED = replace(
     STOCK,
     name="optimized",
-    url="http://127.0.0.1:8503/v1/models/resnet",
+    urls=("http://127.0.0.1:8503/v1/models/resnet",),
     backend="OpenVINO",
     precision="bf16",
 )
@@ -98,6 +98,28 @@ def test_several_candidates_share_the_row_of_the_baseline() -> None:
     assert rows[2]["speed-up [95% CI]"] == "2.41 [2.37, 2.45]"
 
 
+def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
+    def over(connections: int) -> dict[str, Any]:
+        plan = replace(PLAN, connections=connections)
+        return saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan)))
+
+    rows = record.rows([over(1), over(4)])
+    assert [(row["variant"], row["connections"]) for row in rows] == [
+        ("stock", 1), ("optimized", 1), ("stock", 4), ("optimized", 4),
+    ]  # fmt: skip
+    assert over(4)["sentence"].startswith("optimized is faster than stock over 4 connections: 2.41x")
+
+
+def test_each_replica_s_share_is_reported() -> None:
+    urls = ("http://a:1/v1/models/net", "http://b:1/v1/models/net")
+    measured = {BASELINE: replace(SLOW, sent=(672,)), CANDIDATE: replace(FAST, sent=(168, 504))}
+    several = replace(COMPARED, candidate=replace(OPTIMIZED, urls=urls), measured=measured)
+    assert (
+        f"replicas of optimized: {urls[0]} 25%, {urls[1]} 75%"
+        in saved(replace(DONE, verdict=several))["notes"]
+    )
+
+
 def test_the_table_is_that_of_the_design() -> None:
     content = saved(DONE)
     lines = render(record.rows([content])).splitlines()
@@ -134,7 +156,7 @@ def test_columns_stand_under_their_headings() -> None:
 
 
 def test_two_models_and_servers_of_others_are_named() -> None:
-    theirs = Contestant("there:8501/resnet", "resnet@2", "http://there:8501/v1/models/resnet", "-", "-")
+    theirs = Contestant("there:8501/resnet", "resnet@2", ("http://there:8501/v1/models/resnet",), "-", "-")
     mixed = saved(replace(DONE, verdict=replace(COMPARED, candidate=theirs)))
     assert record.head(mixed).startswith("resnet@1538687457 and resnet@2 · local engine")
     assert record.rows([mixed])[1]["variant"] == "there:8501/resnet"
@@ -216,7 +238,7 @@ def test_keys_of_a_comparison() -> None:
     }  # fmt: skip
     assert content["plan"] == {
         "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
-        "warmup_requests": 24, "seed": 1, "timeout": 60.0,
+        "warmup_requests": 24, "seed": 1, "timeout": 60.0, "connections": 1, "rate": None,
     }  # fmt: skip
     assert all(content["versions"].values())
     assert content["alone"] is None
@@ -236,7 +258,7 @@ def test_keys_of_a_comparison() -> None:
     assert verdict["candidate"] == {
         "name": "optimized",
         "model": "resnet@1538687457",
-        "url": "http://127.0.0.1:8503/v1/models/resnet",
+        "urls": ["http://127.0.0.1:8503/v1/models/resnet"],
         "backend": "OpenVINO",
         "precision": "bf16",
         "origin": {
@@ -248,7 +270,15 @@ def test_keys_of_a_comparison() -> None:
         "warning": "weights: seeded: timings hold, classes mean nothing",
         "image": "",
         "image_id": "",
-        "measured": {"p50": 0.013, "p90": 0.0133, "p99": 0.0152, "rate": 75.8, "requests": 672, "errors": 0},
+        "measured": {
+            "p50": 0.013,
+            "p90": 0.0133,
+            "p99": 0.0152,
+            "rate": 75.8,
+            "requests": 672,
+            "errors": 0,
+            "sent": [],
+        },
     }
 
 

@@ -17,13 +17,13 @@ import pytest
 from tasks.lib import stats, verdict
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
-from tasks.lib.load import Block, Connection
+from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
 from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Comparison, Contestant, Rounds, Verdict
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
-STOCK = Contestant("stock", "net@1", "http://127.0.0.1:1/v1/models/net", "TensorFlow", "f32")
-OPTIMIZED = Contestant("optimized", "net@1", "http://127.0.0.1:2/v1/models/net", "OpenVINO", "bf16")
+STOCK = Contestant("stock", "net@1", ("http://127.0.0.1:1/v1/models/net",), "TensorFlow", "f32")
+OPTIMIZED = Contestant("optimized", "net@1", ("http://127.0.0.1:2/v1/models/net",), "OpenVINO", "bf16")
 SAME = Agreement(inputs=12, same=12, difference=0.001, limit=0.05)
 PLAN = Plan(
     ci_width=0.02, max_seconds=600, max_errors=0.01, block_requests=24, warmup_requests=4, seed=1, timeout=10
@@ -54,18 +54,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What stands for a Connection: answers each request in 10 ms times `slowness`, on `machine`."""
+    """What stands for a Load: answers each request in 10 ms times `slowness`, on `machine`."""
 
     label: str
     machine: Machine
     slowness: float = 1.0
 
-    def block(self, requests: Sequence[bytes]) -> Block:
+    def closed(self, requests: Sequence[Prepared]) -> Block:
         self.machine.visits.append((self.label, len(requests)))
         level = next(self.machine.levels)
         jitter = self.machine.random.normal(0, self.machine.jitter, len(requests))
         latencies = 0.01 * self.slowness * np.exp(level + jitter)
-        return Block(latencies, float(latencies.sum()), 0)
+        return Block(latencies, float(latencies.sum()), 0, (len(requests),))
 
 
 def simulated(
@@ -76,7 +76,7 @@ def simulated(
     enough: Callable[[Rounds], bool] | None = None,
 ) -> list[dict[str, list[Block]]]:
     """The rounds of a run with a candidate that is `slowness` times as slow as the baseline."""
-    half = [b""] * (plan.block_requests // 2)
+    half: list[Prepared] = [(b"",)] * (plan.block_requests // 2)
     slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
     requests = {BASELINE: half, CONTROL: half, CANDIDATE: half * 2}
@@ -204,7 +204,7 @@ def test_a_control_that_is_off_counts_as_baseline_and_as_noise() -> None:
 
 def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
     def blocks(*latencies: list[float]) -> list[Block]:
-        return [Block(np.array(each), sum(each), 0) for each in latencies]
+        return [Block(np.array(each), sum(each), 0, (len(each),)) for each in latencies]
 
     one = {
         BASELINE: blocks([1.0, 2.0], [3.0]),
@@ -216,7 +216,7 @@ def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
 
 
 def test_a_measurement_counts_failed_requests_apart() -> None:
-    blocks = [Block(np.array([0.01, 0.03]), 0.5, 3), Block(np.array([0.02]), 1.0, 0)]
+    blocks = [Block(np.array([0.01, 0.03]), 0.5, 3, (5,)), Block(np.array([0.02]), 1.0, 0, (1,))]
     measured = verdict.measure(blocks)
     assert (measured.requests, measured.errors) == (3, 3)
     assert measured.p50 == pytest.approx(0.02)
@@ -427,7 +427,7 @@ def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], bloc
     samples = [json.dumps({"instances": [n]}).encode() for n in range(5)]
     plan = replace(PLAN, max_seconds=0, block_requests=block_requests, warmup_requests=0)
     rounds = 2  # the fewest
-    contestants = [replace(STOCK, url=url(recorders[0])), replace(OPTIMIZED, url=url(recorders[1]))]
+    contestants = [replace(STOCK, urls=(url(recorders[0]),)), replace(OPTIMIZED, urls=(url(recorders[1]),))]
     done = verdict.judge(contestants[0], contestants[1], SAME, samples, plan)
     assert sorted(recorders[0].bodies) == sorted(recorders[1].bodies)
     assert len(recorders[0].bodies) == rounds * 2 * block_requests
@@ -437,7 +437,7 @@ def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], bloc
 
 
 def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping[str, list[Block]]]:
-    with serving(*script, finally_=last) as server, Connection(server.url, plan.timeout) as connection:
+    with serving(*script, finally_=last) as server, Load([server.url], plan.timeout) as connection:
         requests = {"stock": [connection.prepare(b"{}")] * plan.block_requests}
         return list(verdict.run_rounds([("stock", connection)], requests, plan, after(3)))
 
