@@ -81,7 +81,7 @@ class ImageBuildError(SuiteError):
 
 
 class GateFailed(SuiteError):
-    """A gate is not passed: tests failed."""
+    """A gate is not passed: a benchmark's --min-ratio, or tests failed."""
 
     exit_code = 2
 

@@ -278,6 +278,7 @@ def test_keys_of_a_comparison() -> None:
             "requests": 672,
             "errors": 0,
             "sent": [],
+            "histogram": "",
         },
     }
 

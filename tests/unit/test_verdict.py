@@ -19,7 +19,7 @@ from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
-from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, Comparison, Contestant, Rounds, Verdict
+from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Contestant, Rounds, Verdict
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
 STOCK = Contestant("stock", "net@1", ("http://127.0.0.1:1/v1/models/net",), "TensorFlow", "f32")
@@ -77,9 +77,9 @@ def simulated(
 ) -> list[dict[str, list[Block]]]:
     """The rounds of a run with a candidate that is `slowness` times as slow as the baseline."""
     half: list[Prepared] = [(b"",)] * (plan.block_requests // 2)
-    slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness}
+    slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness, TWIN: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
-    requests = {BASELINE: half, CONTROL: half, CANDIDATE: half * 2}
+    requests = dict.fromkeys(slow, half)
     return verdict.run_rounds(connections, requests, plan, enough or after(ROUNDS))
 
 
@@ -90,7 +90,7 @@ def steady(count: int = 1000) -> Machine:
 def troubled(seed: int, block_noise: float, memory: float, rounds: int = ROUNDS) -> Machine:
     """Noise between blocks that lingers (autoregressive), a slow drift of up to 30 %, jitter of 5 %."""
     random = np.random.default_rng([seed, int(block_noise * 1000), int(memory * 100)])
-    count = 3 + 6 * rounds
+    count = 4 + 8 * rounds
     steps = random.normal(0, block_noise * np.sqrt(1 - memory**2), count)
     noise = np.fromiter(itertools.accumulate(steps, lambda level, step: memory * level + step), float)
     drift = random.uniform(-0.3, 0.3) * np.linspace(0, 1, count)
@@ -111,12 +111,12 @@ def outcome(rounds: Rounds) -> int:
 def test_each_round_is_its_own_mirror_image() -> None:
     machine = steady()
     simulated(machine)
-    visits = [label for label, _ in machine.visits[3:]]
-    rounds = [visits[i : i + 6] for i in range(0, len(visits), 6)]
+    visits = [label for label, _ in machine.visits[4:]]
+    rounds = [visits[i : i + 8] for i in range(0, len(visits), 8)]
     assert len(rounds) == ROUNDS
     for one in rounds:
         assert one == one[::-1]
-        assert sorted(one[:3]) == [BASELINE, CANDIDATE, CONTROL]
+        assert sorted(one[:4]) == [BASELINE, CANDIDATE, CONTROL, TWIN]
     assert len({tuple(one) for one in rounds}) > 2  # the order changes from round to round
 
 
@@ -133,7 +133,9 @@ def test_the_seed_decides_the_order() -> None:
 def test_every_contestant_is_warmed_up_before_anything_counts() -> None:
     machine = steady()
     rounds = simulated(machine)
-    assert machine.visits[:3] == [(label, PLAN.warmup_requests) for label in (BASELINE, CONTROL, CANDIDATE)]
+    assert machine.visits[:4] == [
+        (label, PLAN.warmup_requests) for label in (BASELINE, CONTROL, CANDIDATE, TWIN)
+    ]
     assert sum(len(block.latencies) for one in rounds for blocks in one.values() for block in blocks) == (
         ROUNDS * 2 * 2 * PLAN.block_requests
     )
@@ -159,7 +161,7 @@ def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: in
 @pytest.mark.parametrize("drift", [0.5, -0.5])
 def test_a_steady_drift_favours_nobody(drift: float) -> None:
     """A machine that gets 65 % slower, or faster, in a run without any noise: the ratio stays 1."""
-    levels = drift * np.linspace(0, 1, 3 + 6 * ROUNDS)
+    levels = drift * np.linspace(0, 1, 4 + 8 * ROUNDS)
     done = concluded(simulated(Machine(np.random.default_rng(1), levels, 0)))
     assert done.round_ratios == pytest.approx([1.0] * ROUNDS, abs=2e-4)
     assert done.control_ratios == pytest.approx([1.0] * ROUNDS, abs=2e-4)
@@ -247,26 +249,24 @@ def test_of_thousands_of_identical_servers_few_are_called_different(block_noise:
     """2,000 runs each. The logarithms of p50 as run_rounds orders them: noise that lingers, and a drift."""
     random = np.random.default_rng(int(block_noise * 1000))
     runs, rounds, memory = 2000, ROUNDS, 0.8
-    blocks = np.empty((runs, rounds * 6))
+    blocks = np.empty((runs, rounds * 8))
     level = random.normal(0, block_noise, runs)
-    for i in range(rounds * 6):
+    for i in range(rounds * 8):
         level = memory * level + random.normal(0, block_noise * np.sqrt(1 - memory**2), runs)
         blocks[:, i] = level
-    blocks += random.uniform(-0.3, 0.3, (runs, 1)) * np.linspace(0, 1, rounds * 6)
-    blocks = blocks.reshape(runs, rounds, 6)
+    blocks += random.uniform(-0.3, 0.3, (runs, 1)) * np.linspace(0, 1, rounds * 8)
+    blocks = blocks.reshape(runs, rounds, 8)
     # The median of n requests with 5 % jitter strays by 0.05 * 1.25 / sqrt(n).
     stray = 0.05 * 1.25 / np.sqrt(PLAN.block_requests // 2)
-    first, second, third = np.moveaxis(
-        random.permuted(np.tile(np.arange(3), (runs, rounds, 1)), axis=2), 2, 0
-    )
+    places = np.moveaxis(random.permuted(np.tile(np.arange(4), (runs, rounds, 1)), axis=2), 2, 0)
 
-    def p50(place: np.ndarray[Any, Any], requests: int) -> np.ndarray[Any, Any]:
-        visits = [np.take_along_axis(blocks, where[..., None], 2)[..., 0] for where in (place, 5 - place)]
-        strays = [random.normal(0, stray / np.sqrt(requests), place.shape) for _ in visits]
+    def p50(place: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        visits = [np.take_along_axis(blocks, where[..., None], 2)[..., 0] for where in (place, 7 - place)]
+        strays = [random.normal(0, stray, place.shape) for _ in visits]
         return (visits[0] + strays[0] + visits[1] + strays[1]) / 2
 
-    baseline, control, candidate = p50(first, 1), p50(second, 1), p50(third, 2)
-    ratios = np.exp((baseline + control) / 2 - candidate)
+    baseline, control, candidate, twin = map(p50, places)
+    ratios = np.exp((baseline + control) / 2 - (candidate + twin) / 2)
     control_ratios = np.exp(baseline - control)
     different = sum(
         abs(stats.differs(stats.ratio_interval(a), stats.margin(stats.ratio_interval(b))))

@@ -48,7 +48,7 @@ def chain(places: Upstream, tmp_path: Path) -> Iterator[Suite]:
             places.settings(user)
             | {
                 "INVOKE_MODEL": "standin",
-                "INVOKE_BENCHMARK_MAX_SECONDS": "10",
+                "INVOKE_BENCHMARK_MAX_SECONDS": "20",
                 "INVOKE_BENCHMARK_BLOCK_REQUESTS": "24",
             },
         )

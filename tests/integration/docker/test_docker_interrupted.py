@@ -69,7 +69,7 @@ def test_while_it_pulls(
 
 def test_while_it_measures(suite: Suite, docker_host: str, calls: list[subprocess.Popen[str]]) -> None:
     suite.run("serve")
-    busy = suite.with_environment(INVOKE_BENCHMARK_MAX_SECONDS="600")
+    busy = suite.with_environment(INVOKE_BENCHMARK_MAX_SECONDS="600", INVOKE_BENCHMARK_CI_WIDTH="0")
     call = busy.start("benchmark", "--candidate", "stock-no-onednn")
     calls.append(call)
     engine.wait_for(lambda: len(running(docker_host)) == 2)
@@ -99,7 +99,7 @@ def test_what_a_killed_benchmark_has_started_is_found(
     suite: Suite, docker_host: str, calls: list[subprocess.Popen[str]]
 ) -> None:
     suite.run("serve")
-    call = suite.with_environment(INVOKE_BENCHMARK_MAX_SECONDS="600").start(
+    call = suite.with_environment(INVOKE_BENCHMARK_MAX_SECONDS="600", INVOKE_BENCHMARK_CI_WIDTH="0").start(
         "benchmark", "--candidate", "stock-no-onednn"
     )
     calls.append(call)
