@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class _Event:
     engine: Engine | None
     models: Mapping[str, Model | None]
 
-    def up(self, asked: Asked) -> Any:
+    def up(self, asked: Asked) -> AbstractContextManager[Contestant]:
         model = None if asked.urls else self.models[asked.reference or self.contest.model]
         return contestants.up(self.settings, asked, None if asked.urls else self.engine, model)
 

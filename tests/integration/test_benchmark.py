@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ def newest(suite: Suite) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(small: Suite) -> str:
+def address(small: Suite) -> Iterator[str]:
     """The optimized variant of a small model, up for the whole module."""
     tf1 = small.with_environment(INVOKE_MODEL="tf1")
-    return tf1.run("serve", "--optimized").stdout.splitlines()[0]
+    yield tf1.run("serve", "--optimized").stdout.splitlines()[0]
+    tf1.run("teardown")
 
 
 def test_a_gate(tf1: Suite, address: str) -> None:
