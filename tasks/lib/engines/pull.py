@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib import console, daemon
@@ -32,22 +34,12 @@ def find(client: DockerClient, image: str) -> Image | None:
 
 def check_registry(image: str) -> None:
     """Raises DockerError if the registry does not offer `image` for this machine."""
-    import requests
-    from docker.errors import DockerException
-
-    client = daemon.connect(REGISTRY_TIMEOUT)
-    try:
+    with _asking(image, REGISTRY_TIMEOUT) as client:
         offered = client.images.get_registry_data(image)
         architecture = str(client.version().get("Arch", ""))
         platforms = [str(one.get("architecture")) for one in offered.attrs.get("Platforms") or []]
         if platforms and architecture not in platforms:
             raise refusals.pulling(image, "no matching manifest")
-    except requests.Timeout as error:
-        raise refusals.pulling(image, "timeout") from error
-    except (DockerException, requests.RequestException) as error:
-        raise refusals.pulling(image, refusals.said(error)) from error
-    finally:
-        client.close()
 
 
 def pull(image: str, timeout: float) -> None:
@@ -55,19 +47,25 @@ def pull(image: str, timeout: float) -> None:
 
     Raises DockerError. However this is left, the daemon stops pulling: it does when nobody listens.
     """
+    repository, tag = _parts(image)
+    console.command(["docker", "pull", image])
+    with _asking(image, timeout) as client, console.progress(f"pulling {image}", None) as bar:
+        layers = _Layers(bar)
+        for event in client.api.pull(repository, tag=tag, stream=True, decode=True):
+            if "error" in event:
+                raise refusals.pulling(image, str(event["error"]))
+            layers.take(event)
+
+
+@contextmanager
+def _asking(image: str, timeout: float) -> Iterator[DockerClient]:
+    """A client whose daemon asks a registry for `image`; what either refuses is a DockerError."""
     import requests
     from docker.errors import DockerException
 
-    repository, tag = _parts(image)
-    console.command(["docker", "pull", image])
     client = daemon.connect(timeout)
     try:
-        with console.progress(f"pulling {image}", None) as bar:
-            layers = _Layers(bar)
-            for event in client.api.pull(repository, tag=tag, stream=True, decode=True):
-                if "error" in event:
-                    raise refusals.pulling(image, str(event["error"]))
-                layers.take(event)
+        yield client
     except requests.Timeout as error:
         raise refusals.pulling(image, "timeout") from error
     except (DockerException, requests.RequestException) as error:
