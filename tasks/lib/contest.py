@@ -18,7 +18,7 @@ from tasks.lib.errors import GateFailed, NotComparable
 from tasks.lib.hardware import detect
 from tasks.lib.load import Load
 from tasks.lib.settings import Plan, Settings
-from tasks.lib.signature import default_signature
+from tasks.lib.signature import Signature, default_signature
 from tasks.lib.store import Model
 from tasks.lib.verdict import Contestant, Rounds, Verdict
 
@@ -87,59 +87,54 @@ class _Event:
 
     def measured(self, baseline: Contestant | None, candidate: Contestant) -> Iterator[record.Record]:
         """One record for each number of connections."""
-        answers = None if baseline is None else self._agreement(baseline, candidate)
+        metadata = Client((baseline or candidate).url, self.contest.plan.timeout).metadata()
+        samples = self._samples(metadata)
+        bodies = [sample.body for sample in samples]
+        answers = None
+        if baseline is not None:
+            answers = self._agreement(baseline, candidate, default_signature(metadata), samples)
         for connections in self.contest.connections:
             plan = replace(self.contest.plan, connections=connections)
             started, outcome, alone = record.now(), None, None
             if baseline is None or answers is None:
-                alone = self._alone(candidate, plan)
+                alone = _alone(candidate, bodies, plan)
             else:
-                outcome = self._compare(baseline, candidate, answers, plan)
+                outcome = self._compare(baseline, candidate, answers, bodies, plan)
             engine = self.engine.name if self.engine is not None else None
             yield record.Record(started, record.command_line(), engine, detect(), plan, outcome, alone)
             if outcome is not None and outcome.p50 is None:
                 return  # they answer differently, at any number of connections
 
-    def _agreement(self, baseline: Contestant, candidate: Contestant) -> Agreement:
+    def _agreement(
+        self,
+        baseline: Contestant,
+        candidate: Contestant,
+        signature: Signature,
+        samples: Sequence[inputs.Sample],
+    ) -> Agreement:
         """Every replica is asked, and held against the baseline's first."""
-        timeout = self.contest.plan.timeout
-        client = Client(baseline.url, timeout)
-        metadata = client.metadata()
-        samples, signature = self._samples(metadata), default_signature(metadata)
-        limit = self._limit(baseline, candidate)
+        timeout, limit = self.contest.plan.timeout, self._limit(baseline, candidate)
         console.note(f"comparing answers over {len(samples)} inputs")
         return agreement.worst(
-            agreement.compare(client, Client(url, timeout), signature, samples, limit)
+            agreement.compare(Client(baseline.url, timeout), Client(url, timeout), signature, samples, limit)
             for url in (*baseline.urls[1:], *candidate.urls)
         )
 
     def _compare(
-        self, baseline: Contestant, candidate: Contestant, answers: Agreement, plan: Plan
+        self,
+        baseline: Contestant,
+        candidate: Contestant,
+        answers: Agreement,
+        bodies: Sequence[bytes],
+        plan: Plan,
     ) -> Verdict:
         different = self.contest.allow_different
-        bodies = [sample.body for sample in self._samples(Client(baseline.url, plan.timeout).metadata())]
         if not answers.holds and not different:
             return verdict.judge(baseline, candidate, answers, bodies, plan)
         with console.progress(_doing(plan, baseline, candidate), plan.max_seconds, unit="s") as bar:
             return verdict.judge(
                 baseline, candidate, answers, bodies, plan, allow_different=different, progress=bar.update
             )
-
-    def _alone(self, contestant: Contestant, plan: Plan) -> record.Alone:
-        metadata = Client(contestant.url, plan.timeout).metadata()
-        label = verdict.CANDIDATE
-
-        def enough(done: Rounds) -> bool:
-            medians = verdict.medians(done, [label])
-            return len(done) >= verdict.FEWEST and stats.ratio_interval(medians).width <= plan.ci_width
-
-        with Load(contestant.urls, plan.timeout, plan.connections) as load:
-            prepared = [load.prepare(sample.body) for sample in self._samples(metadata)]
-            requests = {label: verdict.turns(prepared, plan.block)}
-            with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
-                rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
-        measured = verdict.measure([block for one in rounds for block in one[label]])
-        return record.Alone(contestant, measured, len(rounds))
 
     def _limit(self, *both: Contestant) -> float:
         """How far answers may be apart. A server of somebody else's is held to the strictest precision."""
@@ -152,6 +147,22 @@ class _Event:
         if self.contest.inputs is None:
             return inputs.requests_for(metadata, inputs.sample_photos(self.settings.paths))
         return inputs.from_path(metadata, self.contest.inputs)
+
+
+def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> record.Alone:
+    label = verdict.CANDIDATE
+    medians: list[float] = []
+
+    def enough(done: Rounds) -> bool:
+        medians.extend(verdict.medians(done[len(medians) :], [label]))
+        return len(done) >= verdict.FEWEST and stats.ratio_interval(medians).width <= plan.ci_width
+
+    with Load(contestant.urls, plan.timeout, plan.connections) as load:
+        requests = {label: verdict.turns([load.prepare(body) for body in bodies], plan.block)}
+        with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
+            rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
+    measured = verdict.measure([block for one in rounds for block in one[label]])
+    return record.Alone(contestant, measured, len(rounds))
 
 
 def _doing(plan: Plan, *sides: Contestant) -> str:

@@ -281,17 +281,27 @@ def judge(
             for label, side in sides.items()
         ]
         requests = {label: turns([load.prepare(body) for body in samples], half) for label, load in loads}
-        rounds = run_rounds(loads, requests, plan, lambda done: is_enough(done, plan), progress)
+        rounds = run_rounds(loads, requests, plan, until_narrow(plan), progress)
     return conclude(baseline, candidate, agreement, rounds, plan)
 
 
-def is_enough(rounds: Rounds, plan: Plan) -> bool:
-    """Whether more rounds would not tell more than `plan` asks for.
+def until_narrow(plan: Plan) -> Callable[[Rounds], bool]:
+    """What says of one growing run whether more rounds would not tell more than `plan` asks for.
 
     It looks at how wide the intervals are and never at what they say: to stop as soon as a difference
-    shows would find one between two servers that are the same.
+    shows would find one between two servers that are the same. Each round is looked at only once, or
+    long runs would wait longer and longer between their rounds.
     """
-    return len(rounds) >= FEWEST and _is_narrow(at_p50(rounds), plan)
+    ratios: list[float] = []
+    control: list[float] = []
+
+    def enough(rounds: Rounds) -> bool:
+        new = rounds[len(ratios) :]
+        ratios.extend(paired_ratios(new, OLD, NEW))
+        control.extend(paired_ratios(new, [BASELINE], [CONTROL]))
+        return len(ratios) >= FEWEST and _is_narrow(_compared(ratios, control), plan)
+
+    return enough
 
 
 def _is_narrow(comparison: Comparison, plan: Plan) -> bool:

@@ -107,6 +107,9 @@ def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
     assert [(row["variant"], row["connections"]) for row in rows] == [
         ("stock", 1), ("optimized", 1), ("stock", 4), ("optimized", 4),
     ]  # fmt: skip
+    capped = over(64)
+    capped["plan"]["rate"] = 20.0
+    assert "connections" not in record.rows([capped])[0]
     assert over(4)["sentence"].startswith("optimized is faster than stock over 4 connections: 2.41x")
 
 

@@ -289,15 +289,13 @@ def test_a_server_that_differs_by_5_percent_is_found(slowness: float, expected: 
 @pytest.mark.parametrize("block_noise", [0.0, 0.005, 0.02])
 def test_measuring_ends_once_the_interval_is_narrow(block_noise: float) -> None:
     plan = replace(PLAN, ci_width=0.05)
-    rounds = simulated(
-        troubled(1, block_noise, 0.5, 100), plan, enough=lambda done: verdict.is_enough(done, plan)
-    )
+    rounds = simulated(troubled(1, block_noise, 0.5, 100), plan, enough=verdict.until_narrow(plan))
     done = concluded(rounds, plan)
     assert done.is_narrow
     assert done.p50 is not None
     assert done.p50.interval.width <= 0.05
     assert verdict.FEWEST <= len(rounds) <= 100
-    assert not any(verdict.is_enough(rounds[:n], plan) for n in range(2, len(rounds)))
+    assert not any(verdict.until_narrow(plan)(rounds[:n]) for n in range(2, len(rounds)))
 
 
 def test_that_time_was_up_is_known() -> None:
@@ -310,10 +308,8 @@ def test_to_stop_when_it_is_narrow_finds_no_more_differences(block_noise: float,
     runs, plan = 200, replace(PLAN, ci_width=0.03)
     different = 0
     for seed in range(runs):
-        machine = troubled(seed, block_noise, memory, 60)
-        rounds = simulated(
-            machine, plan, enough=lambda done: len(done) >= 60 or verdict.is_enough(done, plan)
-        )
+        machine, narrow = troubled(seed, block_noise, memory, 60), verdict.until_narrow(plan)
+        rounds = simulated(machine, plan, enough=lambda done, narrow=narrow: narrow(done) or len(done) >= 60)
         different += abs(outcome(rounds))
     assert different <= 0.05 * runs
 
