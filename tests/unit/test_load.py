@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from tasks.lib.errors import ServerError
-from tasks.lib.load import RECEIVE_SIZE, Block, Load
+from tasks.lib.load import Block, Load
+from tasks.lib.wire import RECEIVE_SIZE
 from tests.unit.scripted import (
     Act,
     Scripted,
