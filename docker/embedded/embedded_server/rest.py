@@ -127,19 +127,20 @@ class RestApi:
         if method == "POST":
             action = match["method"].lower()
             if action != "predict":
-                self._models.find(name, version, label)
-                raise Unimplemented(f"{action} is not implemented by the embedded server; use predict")
+                with self._models.use(name, version, label):
+                    raise Unimplemented(f"{action} is not implemented by the embedded server; use predict")
             return self._predict(name, version, label, body)
         if match["metadata"]:
-            return orjson.dumps(metadata_document(self._models.find(name, version, label)))
+            with self._models.use(name, version, label) as servable:
+                return orjson.dumps(metadata_document(servable))
         # TensorFlow Serving takes no notice of a label here and reports every version.
         return orjson.dumps(status_document(self._models.status(name, version)))
 
     def _predict(self, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
         document = parse_request(body)
-        servable = self._models.find(name, version, label)
-        request = decode_predict(document, servable.backend.signatures)
-        outputs = servable.backend.run(request.signature, request.inputs)
+        with self._models.use(name, version, label) as servable:
+            request = decode_predict(document, servable.backend.signatures)
+            outputs = servable.backend.run(request.signature, request.inputs)
         return encode_predict(outputs, request.rows)
 
 

@@ -6,7 +6,8 @@ model_servers/get_model_status_impl.cc).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,9 @@ class Models:
 
     served: Mapping[str, Mapping[int, Servable]]
 
-    def find(self, name: str, version: int | None = None, label: str | None = None) -> Servable:
-        """The servable of a request: the version asked for, or the newest.
+    @contextmanager
+    def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
+        """The servable of a request: the version asked for, or the newest. It stays loaded while in use.
 
         Raises NotFound for an unknown name or version, InvalidArgument for an unknown label (none are
         known yet).
@@ -54,7 +56,7 @@ class Models:
         if servable is None:
             asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise NotFound(f"Servable not found for request: {asked}")
-        return servable
+        yield servable
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The state of one version, or of all, the newest first. Raises NotFound."""
