@@ -38,7 +38,7 @@ OPEN = "64"
         "min-ratio": "exit with 2 if the candidate is with certainty less than so many times as fast",
         "max-difference": "between two answers; default: what the precisions allow (optimize.max_difference)",
         "allow-different": "time them even if they answer differently",
-        "format": "text, markdown, csv or json (a list, where there are several candidates)",
+        "format": "text, markdown, csv or json",
     },
 )
 def benchmark(
@@ -70,7 +70,7 @@ def benchmark(
     """
     from pathlib import Path
 
-    from tasks.lib import console, contest, record
+    from tasks.lib import console, contest, record, results
     from tasks.lib.contest import Contest
     from tasks.lib.report import check_format
     from tasks.lib.settings import number
@@ -95,13 +95,12 @@ def benchmark(
             done.append(one)
     finally:
         # Of several comparisons, those that are finished are worth having whatever became of the next.
-        contents = [record.content(one) for one in done]
-        if contents:
-            _print(contents, format)
+        if done:
+            content = record.content(done)
+            _print(content, format)
             # Only now: a folder that cannot be written to must not hide what took minutes to measure.
-            for content in contents:
-                folder = record.write(its.paths, content)
-                console.note(f"saved: {its.paths.shown(folder)}/ (result.json)")
+            folder = results.write(its.paths, content)
+            console.note(f"saved: {its.paths.shown(folder)}/ (result.json)")
     contest.check_outcome(done, gate)
 
 
@@ -112,12 +111,12 @@ def show(c: Context, result: str, format: str = "text") -> None:
     """Print a saved benchmark again."""
     from pathlib import Path
 
-    from tasks.lib import record
+    from tasks.lib import results
     from tasks.lib.report import check_format
 
     settings(c)
     check_format(format)
-    _print([record.read(Path(result))], format)
+    _print(results.read(Path(result)), format)
 
 
 @task(
@@ -135,18 +134,18 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
     """
     from pathlib import Path
 
-    from tasks.lib import console, record
+    from tasks.lib import console, record, results
     from tasks.lib.report import check_format, render
 
     settings(c)
     check_format(format)
-    both = [record.read(Path(name)) for name in (first, second)]
-    for warning in record.warnings(*both):
+    both = [results.read(Path(name)) for name in (first, second)]
+    for warning in results.warnings(*both):
         console.note(f"careful: {warning}")
     rows = [
         {"result": name, **row}
         for name, one in zip((first, second), both, strict=True)
-        for row in record.rows([one])
+        for row in record.rows(one)
     ]
     console.result(render(rows, format))
 
@@ -172,20 +171,18 @@ def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
     return plan
 
 
-def _print(contents: Sequence[Content], format: str) -> None:
+def _print(content: Content, format: str) -> None:
     from tasks.lib import console, record
     from tasks.lib.report import render
 
     if format == "json":
-        console.result(record.as_json(contents if len(contents) > 1 else contents[0]))
+        console.result(record.as_json(content))
     elif format == "csv":
-        console.result(render(record.rows(contents), format))
+        console.result(render(record.rows(content), format))
     else:
-        notes = dict.fromkeys(note for one in contents for note in one["notes"])
-        sentences = [one["sentence"] for one in contents]
-        console.result(
-            "\n".join([record.head(contents[0]), render(record.rows(contents), format), *notes, *sentences])
-        )
+        sentences = [run["sentence"] for run in content["runs"]]
+        table = render(record.rows(content), format)
+        console.result("\n".join([record.head(content), table, *record.notes(content), *sentences]))
 
 
 ns = Collection("benchmark", benchmark, show, compare)

@@ -162,7 +162,7 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
             rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
     measured = verdict.measure([block for one in rounds for block in one[label]])
-    return record.Alone(contestant, measured, len(rounds))
+    return record.Alone(contestant, measured, len(rounds), verdict.timeline(rounds))
 
 
 def _doing(plan: Plan, *sides: Contestant) -> str:

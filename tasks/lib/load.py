@@ -62,6 +62,8 @@ class Block:
 
     Fewer in all than succeeded and failed where some timed out in open loop before they had a connection.
     """
+    started: float = 0.0
+    """On the clock of time.perf_counter."""
 
 
 class Load:
@@ -196,7 +198,7 @@ class Load:
                     errors += 1
                 if status:
                     self._release(wire, wire.reusable)
-        return Block(np.array(latencies), clock() - start, errors, tuple(sent))
+        return Block(np.array(latencies), clock() - start, errors, tuple(sent), start)
 
     def _take(self) -> Wire:
         """A connection, perhaps still to be made, to the next replica that has one to spare."""

@@ -1,6 +1,6 @@
-"""What a benchmark leaves: results/TIME-MODEL/result.json, and what is printed of it.
+"""What result.json holds of a benchmark, and what is printed of it.
 
-What is printed is made from what is saved, so `benchmark.show` prints a run again as it was.
+What is printed is made from what is saved, so `benchmark.show` prints a benchmark again as it was.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 import platform
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,17 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lib import stats
-from tasks.lib.errors import SettingError, SuiteError
 from tasks.lib.hardware import Hardware
 from tasks.lib.remote import public
-from tasks.lib.settings import Paths, Plan
-from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Verdict
+from tasks.lib.settings import Plan
+from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Timeline, Verdict
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever a key of result.json changes its name or meaning; docs/result.md tells what they are."""
 
 Content = Mapping[str, Any]
 """What result.json holds. Times are in seconds, shares and ratios as fractions."""
+Run = Mapping[str, Any]
+"""One of its `runs`: one comparison, or one contestant by itself, over one number of connections."""
+
+
+LIST = re.compile(r"""\[\n\s+((?:[-\d.eE+]+|null|"[a-z]*")(?:,\n\s+(?:[-\d.eE+]+|null|"[a-z]*"))*)\n\s+\]""")
+"""A list of numbers and words as json.dumps indents it. No text looks so: a line ends in none."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,12 @@ class Alone:
     measured: Measurement
     rounds: int
     """Those that were finished."""
+    timeline: Timeline | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One benchmark, with all that is needed to judge it later."""
+    """One run of a benchmark, with all that is needed to judge it later."""
 
     time: str
     """UTC, ISO 8601."""
@@ -68,23 +73,48 @@ def command_line() -> str:
     return shlex.join(["invoke", *map(public, sys.argv[1:])])
 
 
-def content(record: Record) -> dict[str, Any]:
-    """What result.json holds of a benchmark."""
-    made = {
+def content(records: Sequence[Record]) -> dict[str, Any]:
+    """What result.json holds of the runs of one benchmark, of which there is at least one."""
+    first = records[0]
+    plan = asdict(first.plan) | {"connections": list(dict.fromkeys(one.plan.connections for one in records))}
+    shared = {
         "schema": SCHEMA,
-        "time": record.time,
-        "command": record.command,
-        "engine": record.engine,
-        "machine": asdict(record.hardware)
-        | {"summary": str(record.hardware), "python": platform.python_version()},
+        "time": first.time,
+        "command": first.command,
+        "engine": first.engine,
+        "machine": asdict(first.hardware)
+        | {"summary": str(first.hardware), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")}
         | embedded_versions(),
-        "plan": asdict(record.plan),
-        "alone": _alone(record.alone) if record.alone else None,
-        "verdict": _verdict(record.verdict) if record.verdict else None,
+        "plan": plan,
     }
-    finite: dict[str, Any] = _finite(made)
-    return finite | {"sentence": _sentence(record), "notes": _notes(finite)}
+    finite: dict[str, Any] = _finite(shared)
+    return finite | {"runs": [_run(one) for one in records]}
+
+
+def _run(record: Record) -> Run:
+    timeline = record.verdict.timeline if record.verdict else record.alone.timeline if record.alone else None
+    run: dict[str, Any] = _finite(
+        {
+            "time": record.time,
+            "connections": record.plan.connections,
+            "sentence": _sentence(record),
+            "alone": _alone(record.alone) if record.alone else None,
+            "verdict": _verdict(record.verdict) if record.verdict else None,
+            "blocks": _blocks(timeline) if timeline else None,
+        }
+    )
+    return run | {"notes": _notes(run, record.plan)}
+
+
+def _blocks(timeline: Timeline) -> dict[str, Any]:
+    """Four digits are more than a block of some dozen requests is worth, and there may be thousands."""
+    return {
+        "label": timeline.label,
+        "start": [round(one, 4) for one in timeline.start],
+        "p50": [float(f"{one:.4g}") for one in timeline.p50],
+        "rate": [float(f"{one:.4g}") for one in timeline.rate],
+    }
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
@@ -135,15 +165,15 @@ def _sentence(record: Record) -> str:
     )
 
 
-def _notes(content: Content) -> list[str]:
+def _notes(run: Run, plan: Plan) -> list[str]:
     """What is said below the table."""
-    sides, plan = sides_of(content), content["plan"]
+    sides = sides_of(run)
     warnings = [one["warning"] for one in sides if one["warning"]]
     measured = [one["measured"] for one in sides if one["measured"]]
     if not measured:
         return list(dict.fromkeys(warnings))
-    verdict = content["verdict"]
-    rounds = (verdict or content["alone"])["rounds"]
+    verdict = run["verdict"]
+    rounds = (verdict or run["alone"])["rounds"]
     notes = []
     if verdict is not None:
         told = [
@@ -151,9 +181,9 @@ def _notes(content: Content) -> list[str]:
         ]
         notes.append(f"also: {', '.join(told)}")
         if verdict["is_narrow"]:
-            ended = f"until the interval was narrower than {100 * plan['ci_width']:g}%"
+            ended = f"until the interval was narrower than {100 * plan.ci_width:g}%"
         else:
-            ended = f"until {plan['max_seconds']:g} s were over"
+            ended = f"until {plan.max_seconds:g} s were over"
         notes.append(f"measured in {rounds} rounds, {ended}")
     requests = min(one["requests"] for one in measured)
     missing = {q: n for q, n in stats.MINIMUM_SAMPLES.items() if requests < n}
@@ -174,37 +204,47 @@ def _shares(side: Content) -> list[str]:
     return [f"replicas of {side['name']}: {', '.join(told)}"]
 
 
-def sides_of(content: Content) -> list[Content]:
+def sides_of(run: Run) -> list[Content]:
     """The contestants, baseline first."""
-    if content["verdict"] is None:
-        return [content["alone"]]
-    return [content["verdict"]["baseline"], content["verdict"]["candidate"]]
+    if run["verdict"] is None:
+        return [run["alone"]]
+    return [run["verdict"]["baseline"], run["verdict"]["candidate"]]
 
 
 def head(content: Content) -> str:
     """The line above the table: what was measured, and where."""
-    models = " and ".join(dict.fromkeys(one["model"] for one in sides_of(content)))
+    models = " and ".join(dict.fromkeys(one["model"] for run in content["runs"] for one in sides_of(run)))
     engine = f"{content['engine']} engine" if content["engine"] else "servers that were there"
     return f"{models} · {engine} · {content['machine']['summary']}"
 
 
-def rows(contents: Sequence[Content]) -> list[dict[str, object]]:
+def notes(content: Content) -> list[str]:
+    """What is said below the table: each thing once, whichever run says it."""
+    return list(dict.fromkeys(note for run in content["runs"] for note in run["notes"]))
+
+
+def is_swept(content: Content) -> bool:
+    """Whether the number of connections is worth a column. In open loop it is only a cap."""
+    plan = content["plan"]
+    return plan["rate"] is None and plan["connections"] != [1]
+
+
+def rows(content: Content) -> list[dict[str, object]]:
     """The table: a row for each contestant, the baseline's once for each number of connections."""
-    # In open loop their number is only a cap.
-    swept = any(c["plan"]["connections"] != 1 for c in contents if c["plan"]["rate"] is None)
+    swept = is_swept(content)
     table: list[dict[str, object]] = []
     seen = set()
-    for content in contents:
-        connections = content["plan"]["connections"]
-        made = _rows(content, connections if swept else None)
+    for run in content["runs"]:
+        connections = run["connections"]
+        made = _rows(run, connections if swept else None)
         table += made if connections not in seen else made[-1:]
         seen.add(connections)
     return table
 
 
-def _rows(content: Content, connections: int | None) -> list[dict[str, object]]:
-    verdict = content["verdict"]
-    table = [_row(one, connections) for one in sides_of(content)]
+def _rows(run: Run, connections: int | None) -> list[dict[str, object]]:
+    verdict = run["verdict"]
+    table = [_row(one, connections) for one in sides_of(run)]
     if verdict is None:
         return table
     p50 = verdict["comparisons"].get(P50)
@@ -244,115 +284,13 @@ def milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:.1f}"
 
 
-def write(paths: Paths, content: Content) -> Path:
-    """Save a result and return its folder, results/TIME-MODEL.
-
-    Raises SuiteError if it cannot be written.
-    """
-    stamp = content["time"].partition("+")[0].replace(":", "-")
-    text = as_json(content) + "\n"
-    model = sides_of(content)[-1]["model"].partition("@")[0]
-    try:
-        folder = _new_folder(paths.results / f"{stamp}-{model}")
-        try:
-            partial = folder / "result.json.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / "result.json")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise SuiteError(
-            f"The result cannot be saved in {paths.shown(paths.results)} ({error.strerror}).",
-            "Make room there, or choose another folder with INVOKE_PATHS_RESULTS.",
-        ) from error
-    return folder
-
-
-def _new_folder(wanted: Path) -> Path:
-    """Make `wanted`, or the first of NAME-2, NAME-3, ... that is not there. Raises OSError."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    folder, number = wanted, 1
-    while True:
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
-        else:
-            return folder
-
-
-def read(place: Path) -> dict[str, Any]:
-    """A saved result: result.json, or the folder that holds it. Raises SettingError."""
-    file = place / "result.json" if place.is_dir() else place
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        schema = content["schema"]
-    except OSError as error:
-        raise SettingError(
-            f"{str(file)!r} cannot be read ({error.strerror}).", "Name a folder below results/."
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise SettingError(f"{str(file)!r} is not a result.", "Name a folder below results/.") from None
-    if schema != SCHEMA:
-        raise SettingError(
-            f"{str(file)!r} has schema {schema}, and this suite reads {SCHEMA}.",
-            "Print it with the version of the suite that has written it.",
-        )
-    assert isinstance(content, dict)
-    return content
-
-
-DIFFERENCES = {
-    "machine.cpu": "the CPUs differ",
-    "machine.cores": "the numbers of cores differ",
-    "machine.instruction_sets": "the instruction sets differ",
-    "machine.system": "the systems differ",
-    "engine": "the engines differ",
-    "plan": "the plans differ (what was sent, and for how long)",
-    "versions": "the versions of what was measured with, or of what executes the models, differ",
-}
-"""What makes two results hard to compare, by where it stands in them."""
-
-
-def warnings(a: Content, b: Content) -> list[str]:
-    """What must be said where two results are set side by side, in plain words."""
-    found = []
-    for place, words in DIFFERENCES.items():
-        one, other = (_at(content, place) for content in (a, b))
-        if one != other:
-            found.append(f"{words}: {_short(one, other)} and {_short(other, one)}")
-    models = [{(side["model"], _weights(side)) for side in sides_of(content)} for content in (a, b)]
-    if models[0] != models[1]:
-        names = [", ".join(sorted({name for name, _ in one})) for one in models]
-        same = " (by the same name, with other weights)" if names[0] == names[1] else ""
-        found.append(f"the models differ: {names[0]} and {names[1]}{same}")
-    return found
-
-
-def _weights(side: Content) -> str | None:
-    return side["origin"]["content_sha256"] if side["origin"] else None
-
-
-def _at(content: Content, place: str) -> Any:
-    value: Any = content
-    for key in place.split("."):
-        value = value[key]
-    return value
-
-
-def _short(value: Any, other: Any) -> str:
-    """A value as a person reads it; of a table only what differs."""
-    if isinstance(value, Mapping):
-        different = {key: one for key, one in value.items() if one != other.get(key)}
-        return ", ".join(f"{key} {one}" for key, one in different.items()) or "none"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def as_json(value: object) -> str:
-    """JSON that every reader takes: infinities, which JSON has not, become null."""
-    return json.dumps(_finite(value), indent=2, allow_nan=False)
+    """JSON that every reader takes: infinities, which JSON has not, become null.
+
+    A list of plain values is one line: that of all blocks would else be thousands.
+    """
+    text = json.dumps(_finite(value), indent=2, allow_nan=False)
+    return LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _finite(value: Any) -> Any:

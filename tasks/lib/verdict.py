@@ -83,6 +83,20 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Timeline:
+    """Blocks in the order in which they were sent: one column for each figure, all of the same length."""
+
+    label: tuple[str, ...]
+    """What each is booked under."""
+    start: tuple[float, ...]
+    """Seconds since the first one began."""
+    p50: tuple[float, ...]
+    """Seconds."""
+    rate: tuple[float, ...]
+    """Requests per second that succeeded."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What one figure says: baseline against candidate, and against itself."""
 
@@ -112,6 +126,8 @@ class Verdict:
     round_ratios: tuple[float, ...]
     """Of the p50s."""
     control_ratios: tuple[float, ...]
+    timeline: Timeline | None = None
+    """None if they were not timed."""
 
     @property
     def p50(self) -> Comparison | None:
@@ -259,6 +275,25 @@ def rates(rounds: Rounds, labels: Sequence[str]) -> list[float]:
     return [sum(len(b.latencies) for b in blocks) / sum(b.seconds for b in blocks) for blocks in of_round]
 
 
+def timeline(rounds: Rounds) -> Timeline:
+    """When each block began, and what it measured."""
+    import numpy as np
+
+    ordered = [
+        (label, one[label][half])
+        for one in rounds
+        for half, labels in enumerate((list(one), list(one)[::-1]))
+        for label in labels
+    ]
+    begun = ordered[0][1].started
+    return Timeline(
+        tuple(label for label, _ in ordered),
+        tuple(block.started - begun for _, block in ordered),
+        tuple(float(np.median(block.latencies)) for _, block in ordered),
+        tuple(len(block.latencies) / block.seconds for _, block in ordered),
+    )
+
+
 def judge(
     baseline: Contestant,
     candidate: Contestant,
@@ -331,6 +366,7 @@ def conclude(
         plan,
         paired_ratios(rounds, OLD, NEW),
         paired_ratios(rounds, [BASELINE], [CONTROL]),
+        timeline(rounds),
     )
 
 

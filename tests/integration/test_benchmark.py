@@ -34,7 +34,7 @@ def test_a_gate(tf1: Suite, address: str) -> None:
 
 def test_a_server_that_was_there_against_a_variant(tf1: Suite, address: str) -> None:
     done = tf1.run("benchmark", "--candidate", address, "--format", "json")
-    verdict = json.loads(done.stdout)["verdict"]
+    verdict = json.loads(done.stdout)["runs"][0]["verdict"]
     assert verdict["agreement"]["same"] == 12
     assert verdict["candidate"]["model"] == "tf1@1538687457"
     assert verdict["baseline"]["origin"]["source"] == "url"
@@ -64,8 +64,9 @@ def test_what_was_saved_is_printed_again_and_compared(tf1: Suite, address: str) 
     done = tf1.run("benchmark", "--baseline", address, "--candidate", address)
     first = newest(tf1)
     assert tf1.run("benchmark.show", str(first)).stdout == done.stdout
-    assert json.loads(tf1.run("benchmark.show", str(first), "--format", "json").stdout)["schema"] == 2
-    assert json.loads((first / "result.json").read_text())["verdict"]["baseline"]["measured"]["histogram"]
+    assert json.loads(tf1.run("benchmark.show", str(first), "--format", "json").stdout)["schema"] == 3
+    (run,) = json.loads((first / "result.json").read_text())["runs"]
+    assert run["verdict"]["baseline"]["measured"]["histogram"]
 
     another = tf1.with_environment(INVOKE_BENCHMARK_SEED="2")
     another.run("benchmark", "--baseline", address, "--candidate", address)

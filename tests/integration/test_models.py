@@ -24,11 +24,11 @@ def test_from_an_archive_to_equal_answers(small: Suite, name: str, version: int)
     assert "chosen" in table
     assert "already built" in model.run("build.optimized").stdout
 
-    record = json.loads(model.run("benchmark", "--format", "json").stdout)
-    assert record["verdict"]["candidate"]["model"] == f"{name}@{version}"
-    assert record["verdict"]["candidate"]["warning"] is None
-    assert record["verdict"]["agreement"] | {"same": 12, "holds": True} == record["verdict"]["agreement"]
-    assert record["verdict"]["candidate"]["backend"] == "OpenVINO"
+    (run,) = json.loads(model.run("benchmark", "--format", "json").stdout)["runs"]
+    assert run["verdict"]["candidate"]["model"] == f"{name}@{version}"
+    assert run["verdict"]["candidate"]["warning"] is None
+    assert run["verdict"]["agreement"] | {"same": 12, "holds": True} == run["verdict"]["agreement"]
+    assert run["verdict"]["candidate"]["backend"] == "OpenVINO"
     assert small.servers() == []
 
 

@@ -26,17 +26,18 @@ def test_from_nothing_to_a_verdict_and_back_to_nothing(first_run: FirstRun) -> N
 
     result = min((suite.folder / "results").glob("*-resnet/result.json"))
     record = json.loads(result.read_text())
-    origin = record["verdict"]["baseline"]["origin"]
+    (run,) = record["runs"]
+    origin = run["verdict"]["baseline"]["origin"]
     assert origin["source"] == "seeded"
     assert origin["content_sha256"]
     assert record["machine"]["cpu"]
-    assert record["verdict"]["agreement"]["holds"] is True
-    assert record["sentence"] == lines[-1]
+    assert run["verdict"]["agreement"]["holds"] is True
+    assert run["sentence"] == lines[-1]
 
 
 def test_a_second_run_makes_nothing_again(resnet: Suite) -> None:
     again = resnet.run("pipeline", "--format", "json")
-    assert json.loads(again.stdout)["verdict"]["agreement"]["same"] == 12
+    assert json.loads(again.stdout)["runs"][0]["verdict"]["agreement"]["same"] == 12
     assert "converting" not in again.stderr
     assert "building resnet50_v2" not in again.stderr
     assert resnet.servers() == []

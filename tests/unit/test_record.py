@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +13,12 @@ from hypothesis import strategies as st
 
 from tasks.lib import record, stats
 from tasks.lib.agreement import Agreement
-from tasks.lib.errors import SettingError, SuiteError
 from tasks.lib.hardware import Hardware
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
-from tasks.lib.settings import Plan, Settings
+from tasks.lib.settings import Plan
 from tasks.lib.store import Origin
-from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measurement, Verdict
+from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measurement, Timeline, Verdict
 
 ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
 STOCK = Contestant(
@@ -52,6 +48,12 @@ COMPARED = Verdict(
     PLAN,
     (2.40, 2.42),
     (1.0, 1.01),
+    Timeline(
+        (BASELINE, CANDIDATE, CANDIDATE, BASELINE),
+        (0.0, 0.38461538, 0.54671234, 0.70871234),
+        (0.031212345, 0.013012345, 0.013, 0.03124),
+        (31.6, 75.812345, 75.79, 31.6),
+    ),
 )
 DIFFERENT = Verdict(STOCK, OPTIMIZED, Agreement(12, 9, math.inf, 0.05), {}, {}, PLAN, (), ())
 DONE = Record(
@@ -78,39 +80,48 @@ def strict(text: str) -> Any:
 # The table
 
 
-def saved(done: Record) -> dict[str, Any]:
+def saved(*done: Record) -> dict[str, Any]:
     """What a reader of its result.json has."""
     content: dict[str, Any] = strict(record.as_json(record.content(done)))
     return content
 
 
+def only(done: Record) -> dict[str, Any]:
+    """The same of its single run."""
+    run: dict[str, Any]
+    (run,) = saved(done)["runs"]
+    return run
+
+
 def test_what_is_printed_of_a_run_is_printed_of_what_was_saved() -> None:
     for done in (DONE, ALONE, NOT_COMPARABLE):
-        content = record.content(done)
-        assert saved(done) == content
-        assert record.rows([saved(done)]) == record.rows([content])
+        content = record.content([done])
+        assert saved(done) == strict(json.dumps(content))
+        assert record.rows(saved(done)) == record.rows(content)
 
 
 def test_several_candidates_share_the_row_of_the_baseline() -> None:
     other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"))
-    rows = record.rows([saved(DONE), saved(replace(DONE, verdict=other))])
+    rows = record.rows(saved(DONE, replace(DONE, verdict=other)))
     assert [row["variant"] for row in rows] == ["stock", "optimized", "another"]
     assert rows[2]["speed-up [95% CI]"] == "2.41 [2.37, 2.45]"
 
 
 def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
-    def over(connections: int) -> dict[str, Any]:
-        plan = replace(PLAN, connections=connections)
-        return saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan)))
+    def over(connections: int, **more: Any) -> Record:
+        plan = replace(PLAN, connections=connections, **more)
+        return replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))
 
-    rows = record.rows([over(1), over(4)])
-    assert [(row["variant"], row["connections"]) for row in rows] == [
+    content = saved(over(1), over(4))
+    assert [(row["variant"], row["connections"]) for row in record.rows(content)] == [
         ("stock", 1), ("optimized", 1), ("stock", 4), ("optimized", 4),
     ]  # fmt: skip
-    capped = over(64)
-    capped["plan"]["rate"] = 20.0
-    assert "connections" not in record.rows([capped])[0]
-    assert over(4)["sentence"].startswith("optimized is faster than stock over 4 connections: 2.41x")
+    assert content["plan"]["connections"] == [1, 4]
+    assert [run["connections"] for run in content["runs"]] == [1, 4]
+    assert content["runs"][1]["sentence"].startswith(
+        "optimized is faster than stock over 4 connections: 2.41x"
+    )
+    assert "connections" not in record.rows(saved(over(64, rate=20.0)))[0]
 
 
 def test_each_replica_s_share_is_reported() -> None:
@@ -119,24 +130,24 @@ def test_each_replica_s_share_is_reported() -> None:
     several = replace(COMPARED, candidate=replace(OPTIMIZED, urls=urls), measured=measured)
     assert (
         f"replicas of optimized: {urls[0]} 25%, {urls[1]} 75%"
-        in saved(replace(DONE, verdict=several))["notes"]
+        in only(replace(DONE, verdict=several))["notes"]
     )
 
 
 def test_the_table_is_that_of_the_design() -> None:
     content = saved(DONE)
-    lines = render(record.rows([content])).splitlines()
+    lines = render(record.rows(content)).splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "variant backend precision p50 ms p90 ms p99 ms req/s speed-up [95% CI] same top-1 max |dp|",
         "stock TensorFlow f32 31.2 32.0 35.1 31.6 1.00 (noise 1.3%) - -",
         "optimized OpenVINO bf16 13.0 13.3 15.2 75.8 2.41 [2.37, 2.45] 100% 0.009",
     ]
     assert record.head(content) == "resnet@1538687457 · local engine · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
-    assert content["sentence"] == (
+    assert content["runs"][0]["sentence"] == (
         "optimized is faster than stock: 2.41x (95% CI 2.37 to 2.45; the machine's own noise is 1.3%), "
         "and answers the same."
     )
-    assert content["notes"] == [
+    assert content["runs"][0]["notes"] == [
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
         "measured in 2 rounds, until 75 s were over",
         "weights: seeded: timings hold, classes mean nothing",
@@ -146,11 +157,11 @@ def test_the_table_is_that_of_the_design() -> None:
 def test_an_interval_that_was_narrow_enough_is_said() -> None:
     narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
     content = saved(replace(DONE, verdict=replace(COMPARED, comparisons=narrow)))
-    assert "measured in 2 rounds, until the interval was narrower than 2%" in content["notes"]
+    assert "measured in 2 rounds, until the interval was narrower than 2%" in record.notes(content)
 
 
 def test_columns_stand_under_their_headings() -> None:
-    heading, *lines = render(record.rows([saved(DONE)])).splitlines()
+    heading, *lines = render(record.rows(saved(DONE))).splitlines()
     for column in ("p50 ms", "p90 ms", "p99 ms", "req/s"):
         end = heading.index(column) + len(column)
         for line in lines:
@@ -162,38 +173,38 @@ def test_two_models_and_servers_of_others_are_named() -> None:
     theirs = Contestant("there:8501/resnet", "resnet@2", ("http://there:8501/v1/models/resnet",), "-", "-")
     mixed = saved(replace(DONE, verdict=replace(COMPARED, candidate=theirs)))
     assert record.head(mixed).startswith("resnet@1538687457 and resnet@2 · local engine")
-    assert record.rows([mixed])[1]["variant"] == "there:8501/resnet"
+    assert record.rows(mixed)[1]["variant"] == "there:8501/resnet"
     both = saved(replace(DONE, engine=None, verdict=replace(COMPARED, baseline=theirs, candidate=theirs)))
     assert record.head(both).startswith("resnet@2 · servers that were there")
-    assert not any("seeded" in note for note in both["notes"])
+    assert not any("seeded" in note for note in record.notes(both))
 
 
 def test_one_that_was_measured_alone_has_nothing_to_be_compared_with() -> None:
-    (row,) = record.rows([saved(ALONE)])
+    (row,) = record.rows(saved(ALONE))
     assert list(row) == ["variant", "backend", "precision", "p50 ms", "p90 ms", "p99 ms", "req/s"]
     assert list(row.values()) == ["optimized", "OpenVINO", "bf16", "13.0", "13.3", "15.2", "75.8"]
-    assert saved(ALONE)["sentence"] == (
+    assert only(ALONE)["sentence"] == (
         "optimized alone: 13.0 ms at p50, 75.8 requests/s. Without --alone it is compared."
     )
 
 
 def test_errors_of_one_alone_are_said() -> None:
     failing = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, errors=4), 14))
-    assert saved(failing)["sentence"].endswith(" 4 requests failed.")
+    assert only(failing)["sentence"].endswith(" 4 requests failed.")
 
 
 def test_what_is_not_comparable_has_answers_but_no_times() -> None:
     content = saved(NOT_COMPARABLE)
-    stock, optimized = record.rows([content])
+    stock, optimized = record.rows(content)
     assert list(stock) == list(optimized)
     for row in (stock, optimized):
         assert [row[name] for name in ("p50 ms", "p90 ms", "p99 ms", "req/s")] == ["-"] * 4
         assert row["speed-up [95% CI]"] == "-"
     assert (optimized["same top-1"], optimized["max |dp|"]) == ("75%", "inf")
-    assert content["sentence"] == (
+    assert content["runs"][0]["sentence"] == (
         "optimized and stock are not comparable: 3 of 12 answers have another top-1."
     )
-    assert content["notes"] == ["weights: seeded: timings hold, classes mean nothing"]
+    assert content["runs"][0]["notes"] == ["weights: seeded: timings hold, classes mean nothing"]
 
 
 # Percentiles that mean nothing
@@ -217,8 +228,8 @@ def test_a_percentile_of_too_few_requests_is_a_dash_with_its_reason(
         saved(replace(DONE, verdict=replace(COMPARED, measured={BASELINE: SLOW, CANDIDATE: fewer}))),
         saved(replace(ALONE, alone=Alone(OPTIMIZED, fewer, 14))),
     ):
-        assert [record.rows([content])[-1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
-        told = [one for one in content["notes"] if "needs" in one]
+        assert [record.rows(content)[-1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
+        told = [one for one in record.notes(content) if "needs" in one]
         assert len(told) == (note is not None)
         assert note is None or told[0].startswith(note)
         assert note is None or "--max-seconds" in told[0]
@@ -231,21 +242,29 @@ def test_keys_of_a_comparison() -> None:
     """The contract that people's scripts rely on: a change of it needs another SCHEMA."""
     content = saved(DONE)
     assert set(content) == {
-        "schema", "time", "command", "sentence", "notes", "engine", "machine", "versions", "plan", "alone",
-        "verdict",
+        "schema", "time", "command", "engine", "machine", "versions", "plan", "runs",
     }  # fmt: skip
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     assert content["command"] == "invoke benchmark"
     assert set(content["machine"]) == {
         "cpu", "cores", "instruction_sets", "memory", "system", "summary", "python",
     }  # fmt: skip
     assert content["plan"] == {
         "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
-        "warmup_requests": 24, "seed": 1, "timeout": 60.0, "connections": 1, "rate": None,
+        "warmup_requests": 24, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
     }  # fmt: skip
     assert all(content["versions"].values())
-    assert content["alone"] is None
-    verdict = content["verdict"]
+    (run,) = content["runs"]
+    assert set(run) == {"time", "connections", "sentence", "notes", "alone", "verdict", "blocks"}
+    assert run["time"] == content["time"] == DONE.time
+    assert run["alone"] is None
+    assert run["blocks"] == {
+        "label": ["baseline", "candidate", "candidate", "baseline"],
+        "start": [0.0, 0.3846, 0.5467, 0.7087],
+        "p50": [0.03121, 0.01301, 0.013, 0.03124],
+        "rate": [31.6, 75.81, 75.79, 31.6],
+    }
+    verdict = run["verdict"]
     assert set(verdict) == {
         "baseline", "candidate", "agreement", "comparisons", "problem", "is_narrow", "rounds",
         "round_ratios", "control_ratios",
@@ -287,48 +306,20 @@ def test_keys_of_a_comparison() -> None:
 
 
 def test_what_was_measured_alone_has_no_verdict() -> None:
-    content = saved(ALONE)
-    assert content["verdict"] is None
-    assert content["alone"]["name"] == "optimized"
-    assert content["alone"]["measured"]["requests"] == 672
-    assert content["alone"]["rounds"] == 14
+    run = only(ALONE)
+    assert run["verdict"] is None
+    assert run["alone"]["name"] == "optimized"
+    assert run["alone"]["measured"]["requests"] == 672
+    assert run["alone"]["rounds"] == 14
 
 
 def test_what_is_not_comparable_has_no_times() -> None:
-    verdict = saved(NOT_COMPARABLE)["verdict"]
+    verdict = only(NOT_COMPARABLE)["verdict"]
     assert verdict["comparisons"] == {}
     assert verdict["problem"] == "3 of 12 answers have another top-1"
     assert verdict["baseline"]["measured"] is None
     assert verdict["agreement"]["holds"] is False
     assert verdict["agreement"]["difference"] is None  # it is infinite, which JSON cannot say
-
-
-# Two results side by side
-
-
-def test_what_makes_two_results_hard_to_compare() -> None:
-    a = saved(DONE)
-    assert record.warnings(a, saved(DONE)) == []
-    b = saved(replace(DONE, engine="docker", hardware=replace(DONE.hardware, cores=8)))
-    b["versions"]["numpy"] = "1.0"
-    b["plan"]["seed"] = 2
-    told = record.warnings(a, b)
-    assert "the numbers of cores differ: 2 and 8" in told
-    assert "the engines differ: local and docker" in told
-    assert "the plans differ (what was sent, and for how long): seed 1 and seed 2" in told
-    assert any(line.endswith(f": numpy {a['versions']['numpy']} and numpy 1.0") for line in told)
-    assert len(told) == 4
-
-
-def test_another_model_or_other_weights_are_told() -> None:
-    a, b = saved(DONE), saved(DONE)
-    for side in record.sides_of(b):
-        side["origin"]["content_sha256"] = "cd" * 32
-    (told,) = record.warnings(a, b)
-    assert told.endswith("(by the same name, with other weights)")
-    for side in record.sides_of(b):
-        side["model"] = "other@1"
-    assert record.warnings(a, b) == ["the models differ: resnet@1538687457 and other@1"]
 
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -353,61 +344,11 @@ def test_json_is_what_every_reader_takes(value: dict[str, Any]) -> None:
     assert strict(record.as_json(value)) == plain(value)
 
 
-# Saving
-
-
-def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> None:
-    folder = record.write(settings.paths, record.content(DONE))
-    assert folder == settings.paths.results / "2026-11-22T10-15-00-resnet"
-    assert [each.name for each in folder.iterdir()] == ["result.json"]
-    assert record.read(folder) == record.read(folder / "result.json") == saved(DONE)
-
-
-def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
-    folders = [record.write(settings.paths, record.content(DONE)) for _ in range(3)]
-    assert [folder.name for folder in folders] == [
-        "2026-11-22T10-15-00-resnet",
-        "2026-11-22T10-15-00-resnet-2",
-        "2026-11-22T10-15-00-resnet-3",
-    ]
-
-
-def test_two_at_once_are_both_kept(settings: Settings) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: record.write(settings.paths, record.content(DONE)), range(40)))
-    assert len(set(folders)) == 40
-    assert all((folder / "result.json").is_file() for folder in folders)
-
-
-def a_file_in_the_way(results: Path) -> None:
-    results.write_text("")
-
-
-def a_file_above(results: Path) -> None:
-    results.symlink_to("/dev/null/results")
-
-
-@pytest.mark.parametrize("spoil", [a_file_in_the_way, a_file_above])
-def test_a_folder_that_cannot_be_written_to_is_told(
-    settings: Settings, spoil: Callable[[Path], None]
-) -> None:
-    spoil(settings.paths.results)
-    with pytest.raises(SuiteError) as told:
-        record.write(settings.paths, record.content(DONE))
-    assert str(settings.paths.results) in told.value.problem
-    assert "INVOKE_PATHS_RESULTS" in told.value.remedy
-
-
-def test_a_result_that_cannot_be_finished_leaves_nothing(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(self: Path, target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(SuiteError, match="No space left on device"):
-        record.write(settings.paths, record.content(DONE))
-    assert list(settings.paths.results.iterdir()) == []
+@given(st.lists(st.none() | st.floats() | st.integers() | st.sampled_from(["baseline", ""]), min_size=1))
+def test_a_list_of_plain_values_is_one_line(values: list[Any]) -> None:
+    text = record.as_json({"blocks": values})
+    assert len(text.splitlines()) == 3
+    assert strict(text) == {"blocks": plain(values)}
 
 
 # Small things
@@ -439,20 +380,3 @@ def test_passwords_in_the_command_are_not_kept(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_times_are_shown_in_milliseconds(seconds: float | None, shown: str) -> None:
     assert record.milliseconds(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (None, "cannot be read"),
-        ("{", "is not a result"),
-        ("[]", "is not a result"),
-        ("{}", "is not a result"),
-        ('{"schema": 1}', "has schema 1, and this suite reads 2"),
-    ],
-)
-def test_what_is_no_result_is_told(tmp_path: Path, text: str | None, problem: str) -> None:
-    if text is not None:
-        (tmp_path / "result.json").write_text(text)
-    with pytest.raises(SettingError, match=problem):
-        record.read(tmp_path)

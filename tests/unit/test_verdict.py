@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -415,6 +416,24 @@ def recorders() -> Iterator[list[Any]]:
 
 def url(server: Any) -> str:
     return f"http://127.0.0.1:{server.server_port}/v1/models/net"
+
+
+def test_blocks_are_told_in_the_order_in_which_they_were_sent() -> None:
+    with serving() as server, Load([server.url], 10) as load:
+        loads = [(label, load) for label in (BASELINE, CANDIDATE, TWIN)]
+        requests = {label: [load.prepare(b"{}")] * 4 for label, _ in loads}
+        rounds = verdict.run_rounds(loads, requests, PLAN, after(3))
+    told = verdict.timeline(rounds)
+    assert told.label == tuple(label for one in rounds for label in (*one, *reversed(one)))
+    assert len(told.label) == len(told.start) == len(told.p50) == len(told.rate) == 18
+    assert told.start[0] == 0
+    blocks = [block for one in rounds for blocks in one.values() for block in blocks]
+    for start, end, p50, rate in zip(
+        told.start, (*told.start[1:], math.inf), told.p50, told.rate, strict=True
+    ):
+        assert start + 4 / rate <= end, "one at a time"
+        assert 0 < p50 < 4 / rate
+    assert sorted(told.p50) == sorted(float(np.median(block.latencies)) for block in blocks)
 
 
 @pytest.mark.parametrize("block_requests", [4, 6, 14, 24])

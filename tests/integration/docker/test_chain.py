@@ -78,12 +78,12 @@ def test_from_source_to_a_verdict(chain: Suite, docker_host: str, bystander: str
     assert f"$ docker pull {chain.added['INVOKE_DOCKER_IMAGE']}" in done.stderr
     assert "optimized standin@1 on port" in done.stderr
     (result,) = (chain.folder / "results").glob("*-standin/result.json")
-    record = json.loads(result.read_text())
-    verdict = record["verdict"]
+    (run,) = json.loads(result.read_text())["runs"]
+    verdict = run["verdict"]
     assert verdict["agreement"]["holds"]
     assert verdict["agreement"]["same"] == 12
     assert verdict["comparisons"]["p50"]["low"] > 1
-    assert record["sentence"].startswith("optimized is faster than stock: ")
+    assert run["sentence"].startswith("optimized is faster than stock: ")
 
     image = f"{chain.added['INVOKE_BUILD_USER']}/tensorflow-serving:2.20.0"
     ours = labels(docker_host, image)

@@ -134,8 +134,9 @@ def test_one_chain_serves_compares_and_leaves_nothing(suite: Suite, docker_host:
     done = suite.run("serve", "benchmark", "--candidate", "stock-no-onednn", "--format", "json", "teardown")
     result = json.loads(done.stdout[done.stdout.index("{\n") : done.stdout.rindex("}") + 1])
     assert result["engine"] == "docker"
-    assert result["verdict"]["agreement"]["holds"] is True
-    candidate = result["verdict"]["candidate"]
+    (run,) = result["runs"]
+    assert run["verdict"]["agreement"]["holds"] is True
+    candidate = run["verdict"]["candidate"]
     assert (candidate["name"], candidate["image"]) == ("stock-no-onednn", suite.added["INVOKE_DOCKER_IMAGE"])
     assert "--env=TF_ENABLE_ONEDNN_OPTS=0" in done.stderr
     assert "stopped stock net@1" in done.stdout
@@ -155,9 +156,10 @@ def test_one_table_for_several_levers(suite: Suite, docker_host: str) -> None:
         ["stock-bf16", "TF Serving", "bf16"],
     ]
     assert done.stderr.count("starting stock net@1") == 1
-    results = [json.loads(path.read_text()) for path in (suite.folder / "results").glob("*/result.json")]
-    assert {one["verdict"]["candidate"]["name"] for one in results} == {"stock-no-onednn", "stock-bf16"}
-    assert all(one["verdict"]["candidate"]["image_id"].startswith("sha256:") for one in results)
+    (result,) = (suite.folder / "results").glob("*/result.json")
+    candidates = [run["verdict"]["candidate"] for run in json.loads(result.read_text())["runs"]]
+    assert [one["name"] for one in candidates] == ["stock-no-onednn", "stock-bf16"]
+    assert all(one["image_id"].startswith("sha256:") for one in candidates)
     assert containers(docker_host) == []
 
 

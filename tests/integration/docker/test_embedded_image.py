@@ -62,8 +62,9 @@ def test_one_table_compares_what_is_in_the_image(both: Suite) -> None:
     )
     record = json.loads(done.stdout)
     assert record["engine"] == "docker"
-    assert record["verdict"]["agreement"]["same"] == 12
-    assert [record["verdict"][side]["backend"] for side in ("baseline", "candidate")] == [
+    (run,) = record["runs"]
+    assert run["verdict"]["agreement"]["same"] == 12
+    assert [run["verdict"][side]["backend"] for side in ("baseline", "candidate")] == [
         "TensorFlow",
         "OpenVINO",
     ]

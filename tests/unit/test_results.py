@@ -1,0 +1,123 @@
+"""tasks.lib.results: what is saved, read again, and held against another result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.lib import record, results
+from tasks.lib.errors import SettingError, SuiteError
+from tasks.lib.settings import Settings
+from tests.unit.test_record import DONE, PLAN, saved
+
+# Saving
+
+
+def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> None:
+    folder = results.write(settings.paths, record.content([DONE]))
+    assert folder == settings.paths.results / "2026-11-22T10-15-00-resnet"
+    assert [each.name for each in folder.iterdir()] == ["result.json"]
+    assert results.read(folder) == results.read(folder / "result.json") == saved(DONE)
+
+
+def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
+    folders = [results.write(settings.paths, record.content([DONE])) for _ in range(3)]
+    assert [folder.name for folder in folders] == [
+        "2026-11-22T10-15-00-resnet",
+        "2026-11-22T10-15-00-resnet-2",
+        "2026-11-22T10-15-00-resnet-3",
+    ]
+
+
+def test_two_at_once_are_both_kept(settings: Settings) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: results.write(settings.paths, record.content([DONE])), range(40)))
+    assert len(set(folders)) == 40
+    assert all((folder / "result.json").is_file() for folder in folders)
+
+
+def a_file_in_the_way(results: Path) -> None:
+    results.write_text("")
+
+
+def a_file_above(results: Path) -> None:
+    results.symlink_to("/dev/null/results")
+
+
+@pytest.mark.parametrize("spoil", [a_file_in_the_way, a_file_above])
+def test_a_folder_that_cannot_be_written_to_is_told(
+    settings: Settings, spoil: Callable[[Path], None]
+) -> None:
+    spoil(settings.paths.results)
+    with pytest.raises(SuiteError) as told:
+        results.write(settings.paths, record.content([DONE]))
+    assert str(settings.paths.results) in told.value.problem
+    assert "INVOKE_PATHS_RESULTS" in told.value.remedy
+
+
+def test_a_result_that_cannot_be_finished_leaves_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(SuiteError, match="No space left on device"):
+        results.write(settings.paths, record.content([DONE]))
+    assert list(settings.paths.results.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "cannot be read"),
+        ("{", "is not a result"),
+        ("[]", "is not a result"),
+        ("{}", "is not a result"),
+        ('{"schema": 1}', "has schema 1, and this suite reads 3"),
+    ],
+)
+def test_what_is_no_result_is_told(tmp_path: Path, text: str | None, problem: str) -> None:
+    if text is not None:
+        (tmp_path / "result.json").write_text(text)
+    with pytest.raises(SettingError, match=problem):
+        results.read(tmp_path)
+
+
+# Two results side by side
+
+
+def test_what_makes_two_results_hard_to_compare() -> None:
+    a = saved(DONE)
+    assert results.warnings(a, saved(DONE)) == []
+    b = saved(replace(DONE, engine="docker", hardware=replace(DONE.hardware, cores=8)))
+    b["versions"]["numpy"] = "1.0"
+    b["plan"]["seed"] = 2
+    told = results.warnings(a, b)
+    assert "the numbers of cores differ: 2 and 8" in told
+    assert "the engines differ: local and docker" in told
+    assert "the plans differ (what was sent, and for how long): seed 1 and seed 2" in told
+    assert any(line.endswith(f": numpy {a['versions']['numpy']} and numpy 1.0") for line in told)
+    assert len(told) == 4
+
+
+def test_another_model_or_other_weights_are_told() -> None:
+    a, b = saved(DONE), saved(DONE)
+    for side in record.sides_of(b["runs"][0]):
+        side["origin"]["content_sha256"] = "cd" * 32
+    (told,) = results.warnings(a, b)
+    assert told.endswith("(by the same name, with other weights)")
+    for side in record.sides_of(b["runs"][0]):
+        side["model"] = "other@1"
+    assert results.warnings(a, b) == ["the models differ: resnet@1538687457 and other@1"]
+
+
+def test_another_sweep_is_told() -> None:
+    more = replace(DONE, plan=replace(PLAN, connections=4))
+    assert results.warnings(saved(DONE), saved(DONE, more)) == [
+        "the plans differ (what was sent, and for how long): connections [1] and connections [1, 4]"
+    ]
