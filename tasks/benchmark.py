@@ -23,7 +23,7 @@ OPEN = "64"
 @task(
     default=True,
     name="run",
-    iterable=["candidate"],
+    iterable=["candidate", "max_difference", "rtol"],
     help={
         "baseline": f"{CONTESTANT}; default: the setting benchmark.baseline (stock)",
         "candidate": "the one in question, named alike, or several; default: the setting benchmark.candidate",
@@ -36,7 +36,8 @@ OPEN = "64"
         "ci-width": "measure until the interval is as narrow; default: the setting benchmark.ci_width (2%)",
         "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
         "min-ratio": "exit with 2 if the candidate is with certainty less than so many times as fast",
-        "max-difference": "between two answers; default: what the precisions allow (optimize.max_difference)",
+        "max-difference": "of two answers, NUMBER or OUTPUT=NUMBER; default: optimize.max_difference",
+        "rtol": "the same in parts of the baseline's numbers: |a-b| <= max-difference + rtol|a|",
         "allow-different": "time them even if they answer differently",
         "format": "text, markdown, csv or json",
     },
@@ -54,7 +55,8 @@ def benchmark(
     ci_width: str = "",
     max_seconds: str = "",
     min_ratio: str = "",
-    max_difference: str = "",
+    max_difference: Sequence[str] | None = None,
+    rtol: Sequence[str] | None = None,
     allow_different: bool = False,
     format: str = "text",
 ) -> None:
@@ -70,7 +72,7 @@ def benchmark(
     """
     from pathlib import Path
 
-    from tasks.lib import console, contest, record, results
+    from tasks.lib import console, contest, record, results, tolerance
     from tasks.lib.contest import Contest
     from tasks.lib.report import check_format
     from tasks.lib.settings import number
@@ -86,7 +88,8 @@ def benchmark(
         plan=_plan(its, rate, ci_width, max_seconds),
         connections=_connections(connections or ("1" if not rate else OPEN)),
         inputs=Path(inputs) if inputs else None,
-        max_difference=number(max_difference, "--max-difference") if max_difference else None,
+        max_difference=tolerance.parse(max_difference or (), "--max-difference"),
+        rtol=tolerance.parse(rtol or (), "--rtol"),
         allow_different=allow_different,
     )
     done: list[record.Record] = []

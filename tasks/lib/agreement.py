@@ -1,7 +1,7 @@
 """Do two servers answer the same? Asked before anything is timed.
 
-Answers are compared through REST, output by output. For class scores: is the first class the same,
-and how far apart are the probabilities? For any other numbers: how far apart, relative to their size.
+Answers are compared through REST, output by output. For class scores: is the first class the same?
+For whole numbers and text: are they equal? For all other numbers: are they near enough (tolerance)?
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tasks.lib.client import Client
 from tasks.lib.errors import ServerError
 from tasks.lib.inputs import Sample
 from tasks.lib.signature import Signature, Tensor
+from tasks.lib.tolerance import Tolerance, Tolerances
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,16 +26,68 @@ FLOATS = frozenset({"DT_HALF", "DT_BFLOAT16", "DT_FLOAT", "DT_DOUBLE"})
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """How far apart the numbers of one output are: a is the baseline's, b the other server's.
+
+    Not a number or infinite on one side only, a shape of its own or nothing at all is infinitely far.
+    """
+
+    absolute: float
+    """The largest |a - b|."""
+    relative: float
+    """The same in parts of the largest |a| of all answers; where that is 0, the same."""
+    is_probability: bool
+    """Whether they are scores of which none exceeds 1."""
+    tolerance: Tolerance
+    worst: float
+    """|a - b| where it exceeds what is allowed the most, or is nearest to it."""
+    allowed: float
+    """What is allowed there."""
+
+    @property
+    def difference(self) -> float:
+        """How far apart they are in one number: absolute for probabilities, else relative."""
+        return self.absolute if self.is_probability else self.relative
+
+
+@dataclass(frozen=True)
+class Output:
+    """How alike two servers gave one output."""
+
+    name: str
+    is_scores: bool
+    same: int
+    """Inputs with the same first class for scores, with equal values for whole numbers and text, and for
+    other numbers with as many of them."""
+    numbers: Numbers | None
+    """None for whole numbers and text."""
+
+    def problem(self, inputs: int) -> str | None:
+        """Why it is not the same, as part of a sentence; None if it is."""
+        if self.same < inputs:
+            what = "top-1 in" if self.is_scores else "value of" if self.numbers is None else "shape of"
+            return f"{inputs - self.same} of {inputs} answers have another {what} {self.name!r}"
+        if self.numbers is not None and not self.numbers.worst <= self.numbers.allowed:
+            apart, allowed = f"{self.numbers.worst:.3g}", f"{self.numbers.allowed:.3g}"
+            rule = f" ({self.numbers.tolerance})" if self.numbers.tolerance.relative else ""
+            return f"{self.name!r} differs by {apart}, and {allowed}{rule} is allowed"
+        return None
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How alike two servers answered a set of inputs."""
 
     inputs: int
     same: int
-    """Inputs with the same first class; for models without scores, with equal whole numbers and text."""
-    difference: float
-    """Largest difference of two numbers: absolute for probabilities, else relative (compare_answers)."""
-    limit: float
-    """Largest difference that is allowed."""
+    """Inputs for which every output is the same (Output.same)."""
+    outputs: tuple[Output, ...]
+    """By name."""
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of all outputs (Numbers.difference)."""
+        return max((one.numbers.difference for one in self.outputs if one.numbers is not None), default=0.0)
 
     @property
     def percent(self) -> str:
@@ -43,15 +96,18 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the two answer the same, within the limit."""
-        return self.same == self.inputs and self.difference <= self.limit
+        """Whether the two answer the same, within what is allowed."""
+        return self.same == self.inputs and not self._problems
 
     @property
     def problem(self) -> str:
         """Why it does not hold, as part of a sentence."""
-        if self.same < self.inputs:
-            return f"{self.inputs - self.same} of {self.inputs} answers have another top-1"
-        return f"the largest difference is {self.difference:.3g}, and {self.limit:.3g} is allowed"
+        return "; ".join(self._problems)
+
+    @property
+    def _problems(self) -> list[str]:
+        found = (one.problem(self.inputs) for one in self.outputs)
+        return [problem for problem in found if problem is not None]
 
 
 def worst(several: Iterable[Agreement]) -> Agreement:
@@ -91,7 +147,11 @@ def answer(client: Client, signature: Signature, body: bytes) -> dict[str, Any]:
 
 
 def compare(
-    baseline: Client, candidate: Client, signature: Signature, samples: Sequence[Sample], limit: float
+    baseline: Client,
+    candidate: Client,
+    signature: Signature,
+    samples: Sequence[Sample],
+    tolerances: Tolerances,
 ) -> Agreement:
     """Send every sample to both and compare what they answer."""
     answers = (
@@ -99,60 +159,105 @@ def compare(
         for sample in samples
     )
     scores = scores_output(signature)
-    same, difference = compare_answers(answers, scores.name if scores else None)
-    return Agreement(len(samples), same, difference, limit)
+    return compare_answers(answers, scores.name if scores else None, tolerances)
 
 
 def compare_answers(
-    answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], scores: str | None
-) -> tuple[int, float]:
-    """How many pairs of answers name the same, and the largest difference of their numbers.
-
-    Differences are relative to the largest number that the first of the two gives in that output, over
-    all pairs; for `scores`, which are absolute as long as they are probabilities, only if it exceeds 1.
-    """
-    apart: dict[str, float] = {}
-    size: dict[str, float] = {}
-    same = 0
+    answers: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    scores: str | None,
+    tolerances: Tolerances,
+) -> Agreement:
+    """How alike pairs of answers are, each a value by output; the baseline's stands first."""
+    seen: dict[str, _Seen] = {}
+    inputs = same = 0
     for a, b in answers:
-        alike = a.keys() == b.keys()
-        apart.update(dict.fromkeys(a.keys() ^ b.keys(), math.inf))
-        for name in a.keys() & b.keys():
-            if not _has_float(a[name]) and not _has_float(b[name]):
-                alike &= json.dumps(a[name], sort_keys=True) == json.dumps(b[name], sort_keys=True)
-                continue
-            x, y = _numbers(a[name]), _numbers(b[name])
-            if x is None or y is None or x.shape != y.shape:
-                alike, apart[name] = False, math.inf
-            elif x.size:
-                alike &= name != scores or bool(x.argmax() == y.argmax())
-                apart[name] = max(apart.get(name, 0.0), _difference(x, y))
-                size[name] = max(size.get(name, 0.0), _largest(x))
-        same += alike
-    units = {name: _unit(size.get(name, 0.0), name == scores) for name in apart}
-    return same, max((apart[name] / units[name] for name in apart), default=0.0)
+        alike = [
+            seen.setdefault(name, _Seen(name, name == scores)).take(
+                a.get(name, _MISSING), b.get(name, _MISSING)
+            )
+            for name in sorted(a.keys() | b.keys())
+        ]
+        inputs += 1
+        same += all(alike)
+    return Agreement(inputs, same, tuple(seen[name].output(tolerances) for name in sorted(seen)))
 
 
-def _unit(largest: float, is_scores: bool) -> float:
-    """What a difference is divided by."""
-    return max(1.0, largest) if is_scores else largest or 1.0
+_MISSING = object()
 
 
-def _difference(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
-    """The largest distance of two numbers in the same place, of which both may be infinite or NaN."""
+class _Seen:
+    """What two servers have given for one output so far."""
+
+    def __init__(self, name: str, is_scores: bool) -> None:
+        self._name = name
+        self._is_scores = is_scores
+        self._same = 0
+        self._pairs: list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = []
+        self._unlike = False
+        """Whether numbers stood against something else, or against more or fewer of them."""
+
+    def take(self, a: object, b: object) -> bool:
+        """Book the values of one input; whether they are the same (Output.same)."""
+        alike = self._take(a, b)
+        self._same += alike
+        return alike
+
+    def _take(self, a: object, b: object) -> bool:
+        if a is _MISSING or b is _MISSING:
+            self._unlike = True
+            return False
+        if not _has_float(a) and not _has_float(b):
+            return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+        x, y = _numbers(a), _numbers(b)
+        if x is None or y is None or x.shape != y.shape:
+            self._unlike = True
+            return False
+        if x.size:
+            self._pairs.append((x, y))
+        return not (self._is_scores and x.size) or bool(x.argmax() == y.argmax())
+
+    def output(self, tolerances: Tolerances) -> Output:
+        return Output(self._name, self._is_scores, self._same, self._differences(tolerances))
+
+    def _differences(self, tolerances: Tolerances) -> Numbers | None:
+        if not self._pairs and not self._unlike:
+            return None
+        largest = max((_largest(x) for x, _ in self._pairs), default=0.0)
+        is_probability = self._is_scores and largest <= 1
+        size = largest or 1.0
+        tolerance = tolerances.of(self._name, 1.0 if is_probability else size)
+        absolute, worst, allowed = 0.0, 0.0, tolerance.absolute
+        for x, y in self._pairs:
+            apart, may = _apart(x, y), tolerance.absolute + tolerance.relative * _finite_size(x)
+            place = (apart - may).argmax()
+            absolute = max(absolute, float(apart.max()))
+            if apart.flat[place] - may.flat[place] > worst - allowed:
+                worst, allowed = float(apart.flat[place]), float(may.flat[place])
+        if self._unlike:
+            absolute = worst = math.inf
+        return Numbers(absolute, absolute / size, is_probability, tolerance, worst, allowed)
+
+
+def _apart(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The distances of numbers in the same place, of which both may be infinite or NaN."""
     import numpy as np
 
     with np.errstate(invalid="ignore"):
         apart = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
     # Not a number, or infinite, on one side only: nothing is further apart.
-    return float(apart.max()) if np.isfinite(apart).all() else math.inf
+    return np.where(np.isfinite(apart), apart, math.inf)
+
+
+def _finite_size(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Absolute values; 0 for those that have none."""
+    import numpy as np
+
+    return np.where(np.isfinite(x), np.abs(x), 0.0)
 
 
 def _largest(x: np.ndarray[Any, Any]) -> float:
     """The largest absolute value, of those that have one."""
-    import numpy as np
-
-    return float(np.abs(x[np.isfinite(x)]).max(initial=0.0))
+    return float(_finite_size(x).max())
 
 
 def _numbers(value: object) -> np.ndarray[Any, Any] | None:

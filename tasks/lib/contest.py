@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tasks.lib.load import Load
 from tasks.lib.settings import Plan, Settings
 from tasks.lib.signature import Signature, default_signature
 from tasks.lib.store import Model
+from tasks.lib.tolerance import Tolerances
 from tasks.lib.verdict import Contestant, Rounds, Verdict
 
 
@@ -38,8 +39,10 @@ class Contest:
     """Each number of them is measured by itself."""
     inputs: Path | None = None
     """A photo, a folder of photos, or a file of JSON requests; None for the sample photos."""
-    max_difference: float | None = None
-    """Of two answers; None for what the precisions of both allow."""
+    max_difference: Mapping[str, float] = field(default_factory=dict)
+    """Of two answers, by output (tolerance.Tolerances.absolute), where it is not what precisions allow."""
+    rtol: Mapping[str, float] = field(default_factory=dict)
+    """The same in parts of the baseline's numbers."""
     allow_different: bool = False
     """Time them although they answer differently."""
 
@@ -113,10 +116,15 @@ class _Event:
         samples: Sequence[inputs.Sample],
     ) -> Agreement:
         """Every replica is asked, and held against the baseline's first."""
-        timeout, limit = self.contest.plan.timeout, self._limit(baseline, candidate)
+        timeout = self.contest.plan.timeout
+        limit = self._limit(baseline, candidate)
+        tolerances = Tolerances(limit, self.contest.max_difference, self.contest.rtol)
+        tolerances.check(tensor.name for tensor in signature.outputs)
         console.note(f"comparing answers over {len(samples)} inputs")
         return agreement.worst(
-            agreement.compare(Client(baseline.url, timeout), Client(url, timeout), signature, samples, limit)
+            agreement.compare(
+                Client(baseline.url, timeout), Client(url, timeout), signature, samples, tolerances
+            )
             for url in (*baseline.urls[1:], *candidate.urls)
         )
 
@@ -137,9 +145,7 @@ class _Event:
             )
 
     def _limit(self, *both: Contestant) -> float:
-        """How far answers may be apart. A server of somebody else's is held to the strictest precision."""
-        if self.contest.max_difference is not None:
-            return self.contest.max_difference
+        """What precisions allow. A server of somebody else's is held to the strictest one."""
         allowed = self.settings.optimize.max_difference
         return max(allowed.get(one.precision, min(allowed.values())) for one in both)
 
@@ -181,7 +187,7 @@ def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> Non
         if one.p50 is None:
             raise NotComparable(
                 f"{one.candidate.name} answers differently from {one.baseline.name}, so their speeds were "
-                "not compared.",
+                f"not compared: {one.agreement.problem}.",
                 "Find out why: build the candidate anew, or look at both with `invoke predict --variant`. "
                 "--allow-different times them all the same.",
             )

@@ -26,6 +26,7 @@ from tasks.lib.placing import PARTIAL
 from tasks.lib.settings import PRECISIONS, Settings
 from tasks.lib.signature import default_signature
 from tasks.lib.store import Model
+from tasks.lib.tolerance import Tolerances
 from tasks.lib.variants import Variant
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Candidate:
     speedup: float | None = None
     """Against stock, by p50."""
     agreement: Agreement | None = None
+    limit: float | None = None
+    """Of the difference (Agreement.difference)."""
     refused: str | None = None
     """Why it cannot be chosen."""
 
@@ -177,7 +180,7 @@ def check(
                 Client(server.url, settings.benchmark.plan.timeout),
                 default_signature(metadata),
                 samples,
-                settings.optimize.max_difference[precision],
+                Tolerances(settings.optimize.max_difference[precision]),
             )
             for precision, server in servers.items()
         }
@@ -188,6 +191,7 @@ def check(
             p50[precision],
             p50["stock"] / p50[precision],
             agreement,
+            settings.optimize.max_difference[precision],
             None if agreement.holds else agreement.problem,
         )
         for precision, agreement in agreements.items()
@@ -278,6 +282,6 @@ def _row(candidate: Candidate, chosen: str) -> dict[str, object]:
         "speed-up": "-" if candidate.speedup is None else f"{candidate.speedup:.2f}",
         "same top-1": "-" if agreement is None else agreement.percent,
         "max |dp|": "-" if agreement is None else f"{agreement.difference:.2g}",
-        "limit": "-" if agreement is None else f"{agreement.limit:g}",
+        "limit": "-" if candidate.limit is None else f"{candidate.limit:g}",
         "decision": candidate.refused or ("chosen" if candidate.precision == chosen else "agrees, slower"),
     }

@@ -122,7 +122,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "baseline": _side(verdict.baseline, verdict.measured.get(BASELINE)),
         "candidate": _side(verdict.candidate, verdict.measured.get(CANDIDATE)),
         "agreement": asdict(verdict.agreement)
-        | {"holds": verdict.agreement.holds, "percent": verdict.agreement.percent},
+        | {name: getattr(verdict.agreement, name) for name in ("holds", "percent", "difference")},
         "comparisons": {
             figure: asdict(one.interval) | {"noise": one.noise, "outcome": one.outcome} if one else None
             for figure, one in verdict.comparisons.items()

@@ -10,7 +10,7 @@ from tasks.lib.settings import Plan
 from tasks.lib.verdict import Contestant, Verdict
 from tests.integration import synthetic
 
-SAME = Agreement(inputs=1, same=1, difference=0.0, limit=0.05)
+SAME = Agreement(inputs=1, same=1, outputs=())
 SHORT = Plan(
     ci_width=1.0, max_seconds=30, max_errors=0.01, block_requests=12, warmup_requests=24, seed=1, timeout=10
 )

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from tasks.lib.agreement import Agreement, answer, compare, compare_answers, scores_output
 from tasks.lib.client import Client
-from tasks.lib.errors import RequestRefused, ServerError
+from tasks.lib.errors import RequestRefused, ServerError, SettingError
 from tasks.lib.inputs import Sample
 from tasks.lib.signature import Signature, Tensor
+from tasks.lib.tolerance import Tolerance, Tolerances, parse
+from tests.unit.answers import scored
 from tests.unit.scripted import answer as http_answer
 from tests.unit.scripted import say, serving
 
@@ -28,9 +30,25 @@ SINGLE = Signature("serving_default", (), (Tensor("y", "DT_FLOAT", (None, 3)),))
 INF = math.inf
 
 
+LIMIT = Tolerances(0.05)
+
+Pairs = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+def many(pairs: Pairs, scores: str | None = None) -> tuple[int, float]:
+    """How many pairs of answers are the same, and their largest difference."""
+    found = compare_answers(pairs, scores, LIMIT)
+    return found.same, found.difference
+
+
 def one(a: Any, b: Any, scores: str | None = None, name: str = "y") -> tuple[int, float]:
-    """Compare a single output of a single pair of answers."""
-    return compare_answers([({name: a}, {name: b})], scores)
+    """The same of a single output of a single pair of answers."""
+    return many([({name: a}, {name: b})], scores)
+
+
+def within(a: Any, b: Any, tolerances: Tolerances, scores: str | None = None) -> Agreement:
+    """A single output "y" of a single pair of answers, held against tolerances."""
+    return compare_answers([({"y": a}, {"y": b})], scores, tolerances)
 
 
 # Which output scores classes
@@ -100,13 +118,13 @@ def test_the_difference_of_other_numbers_is_relative_to_the_largest() -> None:
 def test_it_is_relative_over_all_answers() -> None:
     """A value that happens to be near zero must not make a small difference look large."""
     pairs = [({"y": 0.001}, {"y": 0.002}), ({"y": 10.0}, {"y": 10.0})]
-    assert compare_answers(pairs, None) == (2, pytest.approx(0.0001))
-    assert compare_answers(pairs[::-1], None) == (2, pytest.approx(0.0001))
+    assert many(pairs) == (2, pytest.approx(0.0001))
+    assert many(pairs[::-1]) == (2, pytest.approx(0.0001))
 
 
 def test_each_output_has_a_size_of_its_own() -> None:
     pairs = [({"big": 1000.0, "small": 0.1}, {"big": 1000.0, "small": 0.2})]
-    assert compare_answers(pairs, None)[1] == pytest.approx(1.0)
+    assert many(pairs)[1] == pytest.approx(1.0)
 
 
 def test_where_the_baseline_is_zero_the_difference_is_absolute() -> None:
@@ -119,7 +137,7 @@ def test_the_worst_of_all_outputs_and_answers_counts() -> None:
         ({"classes": 0, "scores": [0.6, 0.4]}, {"classes": 0, "scores": [0.5, 0.5]}),
         ({"classes": 0, "scores": [0.9, 0.1]}, {"classes": 1, "scores": [0.8, 0.2]}),
     ]
-    same, difference = compare_answers(pairs, "scores")
+    same, difference = many(pairs, "scores")
     assert same == 2  # the classes of the third differ, though its scores do not
     assert difference == pytest.approx(0.1)
 
@@ -207,14 +225,14 @@ def test_numbers_are_numbers_however_they_are_written() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [({"x": 1.0}, {}), ({}, {"x": 1.0}), ({"x": 1}, {"z": 1})])
 def test_a_missing_output_is_not_the_same(a: dict[str, Any], b: dict[str, Any]) -> None:
-    assert compare_answers([(a | {"y": 1.0}, b | {"y": 1.0})], None) == (0, INF)
+    assert many([(a | {"y": 1.0}, b | {"y": 1.0})]) == (0, INF)
 
 
 def test_one_bad_answer_among_good_ones_is_not_forgotten() -> None:
     good = ({"y": [1.0, 2.0]}, {"y": [1.0, 2.0]})
     bad = ({"y": [1.0, 2.0]}, {"y": [1.0]})
     for pairs in ([bad, good], [good, bad], [good, bad, good]):
-        assert compare_answers(pairs, "y") == (len(pairs) - 1, INF)
+        assert many(pairs, "y") == (len(pairs) - 1, INF)
 
 
 @given(st.lists(st.floats(allow_infinity=True, allow_nan=True, width=32), min_size=1, max_size=8))
@@ -236,29 +254,119 @@ def test_probabilities_differ_by_their_largest_distance(pairs: list[tuple[float,
 
 
 @pytest.mark.parametrize(
-    ("same", "difference", "holds", "problem"),
+    ("same", "difference", "problem"),
     [
-        (12, 0.01, True, ""),
-        (12, 0.05, True, ""),
-        (12, 0.0501, False, "the largest difference is 0.0501, and 0.05 is allowed"),
-        (12, 0.3, False, "the largest difference is 0.3, and 0.05 is allowed"),
-        (11, 0.0, False, "1 of 12 answers have another top-1"),
-        (0, INF, False, "12 of 12 answers have another top-1"),
-        (12, INF, False, "the largest difference is inf, and 0.05 is allowed"),
+        (12, 0.01, ""),
+        (12, 0.05, ""),
+        (12, 0.0501, "'p' differs by 0.0501, and 0.05 is allowed"),
+        (12, 0.3, "'p' differs by 0.3, and 0.05 is allowed"),
+        (11, 0.0, "1 of 12 answers have another top-1 in 'p'"),
+        (0, INF, "12 of 12 answers have another top-1 in 'p'"),
+        (12, INF, "'p' differs by inf, and 0.05 is allowed"),
     ],
 )
-def test_it_holds_if_all_are_the_same_within_the_limit(
-    same: int, difference: float, holds: bool, problem: str
-) -> None:
-    found = Agreement(12, same, difference, 0.05)
-    assert found.holds is holds
-    if problem:
-        assert found.problem == problem
+def test_it_holds_if_all_are_the_same_within_the_limit(same: int, difference: float, problem: str) -> None:
+    found = scored(same, difference)
+    assert found.holds is not bool(problem)
+    assert found.problem == problem
 
 
 def test_only_all_of_them_are_100_percent() -> None:
-    assert Agreement(200, 199, 0.0, 0.05).percent == "99%"
-    assert Agreement(200, 200, 0.0, 0.05).percent == "100%"
+    assert scored(199, 0.0, 200).percent == "99%"
+    assert scored(200, 0.0, 200).percent == "100%"
+
+
+# Output by output
+
+
+def test_each_output_has_figures_of_its_own() -> None:
+    pairs: Pairs = [
+        (
+            {"classes": 1, "p": [0.2, 0.8], "x": [10.0, 1.0]},
+            {"classes": 1, "p": [0.3, 0.7], "x": [10.5, 1.0]},
+        ),
+        (
+            {"classes": 0, "p": [0.6, 0.4], "x": [20.0, 1.0]},
+            {"classes": 1, "p": [0.4, 0.6], "x": [20.0, 1.0]},
+        ),
+    ]
+    found = compare_answers(pairs, "p", LIMIT)
+    classes, p, x = found.outputs
+    assert [one.name for one in found.outputs] == ["classes", "p", "x"]
+    assert (classes.same, classes.numbers) == (1, None)
+    assert p.numbers is not None
+    assert x.numbers is not None
+    assert (p.same, p.is_scores, p.numbers.is_probability) == (1, True, True)
+    assert p.numbers.absolute == pytest.approx(0.2)
+    assert p.numbers.relative == pytest.approx(0.2 / 0.8)
+    assert p.numbers.difference == p.numbers.absolute
+    assert (x.same, x.is_scores, x.numbers.is_probability) == (2, False, False)
+    assert x.numbers.absolute == pytest.approx(0.5)
+    assert x.numbers.relative == x.numbers.difference == pytest.approx(0.5 / 20)
+    assert x.numbers.tolerance == Tolerance(0.05 * 20)
+    assert found.same == 1
+    assert found.problem == (
+        "1 of 2 answers have another value of 'classes'; 1 of 2 answers have another top-1 in 'p'"
+    )
+
+
+def test_an_output_that_one_of_them_lacks_is_named() -> None:
+    found = compare_answers([({"y": 1.0}, {"y": 1.0, "z": 2.0})], None, LIMIT)
+    assert found.problem == "1 of 1 answers have another shape of 'z'"
+
+
+# Tolerances
+
+
+def test_what_a_person_asks_for_stands_instead_of_what_a_precision_allows() -> None:
+    a, b = [100.0, 1.0], [100.0, 1.5]
+    assert within(a, b, LIMIT).holds, "0.5 is little beside 100"
+    assert within(a, b, Tolerances(0.05, absolute={"": 0.5})).holds
+    found = within(a, b, Tolerances(0.05, absolute={"": 0.4}))
+    assert found.problem == "'y' differs by 0.5, and 0.4 is allowed"
+
+
+def test_a_relative_tolerance_is_of_each_number() -> None:
+    a, b = [100.0, 1.0], [104.0, 1.02]
+    assert within(a, b, Tolerances(0, relative={"": 0.05})).holds
+    found = within(a, [104.0, 1.2], Tolerances(0, relative={"": 0.05}))
+    assert found.problem == "'y' differs by 0.2, and 0.05 (0.05|a|) is allowed", "though 4 elsewhere may be"
+    assert within(a, [104.0, 1.2], Tolerances(0, absolute={"": 0.2}, relative={"": 0.05})).holds
+
+
+def test_the_tolerance_of_a_named_output_goes_before_that_of_all() -> None:
+    both = Tolerances(0.05, absolute={"": 1.0, "y": 0.1})
+    assert not within([1.0], [1.5], both).holds
+    assert compare_answers([({"z": 1.0}, {"z": 1.5})], None, both).holds
+
+
+@given(
+    st.lists(st.tuples(st.floats(width=32), st.floats(width=32)), min_size=1, max_size=6),
+    st.floats(0, 10),
+    st.floats(0, 1),
+)
+def test_it_is_what_numpy_calls_close(
+    pairs: list[tuple[float, float]], absolute: float, relative: float
+) -> None:
+    a, b = [x for x, _ in pairs], [y for _, y in pairs]
+    found = within(a, b, Tolerances(0, absolute={"y": absolute}, relative={"y": relative}))
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert found.holds == np.allclose(b, a, atol=absolute, rtol=relative, equal_nan=True)
+
+
+def test_tolerances_are_read_by_output() -> None:
+    assert parse(["0.01", "logits=1e-3", "a=b=2"], "--rtol") == {"": 0.01, "logits": 0.001, "a=b": 2.0}
+    assert parse([], "--rtol") == {}
+    for wrong in ("x=", "x=-1", "much", "nan", ""):
+        with pytest.raises(SettingError, match="--rtol"):
+            parse([wrong], "--rtol")
+
+
+def test_a_tolerance_of_an_output_that_is_not_there_is_told() -> None:
+    tolerances = Tolerances(0.05, {"": 1.0, "y": 1.0}, {"logits": 1.0})
+    tolerances.check(["y", "logits"])
+    with pytest.raises(SettingError, match="names the output 'logits', which the model does not have"):
+        tolerances.check(["y", "z"])
 
 
 # Through REST
@@ -307,10 +415,10 @@ def test_every_sample_goes_to_both() -> None:
     second = {"classes": 0, "probabilities": [0.9, 0.1, 0.0]}
     other = {"classes": 0, "probabilities": [0.88, 0.12, 0.0]}
     with client_of(first, second) as baseline, client_of(first, other) as candidate:
-        found = compare(Client(baseline.url), Client(candidate.url), RESNET, SAMPLES, 0.05)
+        found = compare(Client(baseline.url), Client(candidate.url), RESNET, SAMPLES, LIMIT)
         for server in (baseline, candidate):
             assert [r.partition(b"\r\n\r\n")[2] for r in server.requests] == [s.body for s in SAMPLES]
-    assert (found.inputs, found.same, found.limit) == (2, 2, 0.05)
+    assert (found.inputs, found.same) == (2, 2)
     assert found.difference == pytest.approx(0.02)
     assert found.holds
 
@@ -319,14 +427,14 @@ def test_a_candidate_with_other_outputs_does_not_agree() -> None:
     answers = [{"classes": 2, "probabilities": [0.1, 0.2, 0.7]}] * 2
     strangers = [{"label": 2, "probabilities": [0.1, 0.2, 0.7]}] * 2
     with client_of(*answers) as baseline, client_of(*strangers) as candidate:
-        found = compare(Client(baseline.url), Client(candidate.url), RESNET, SAMPLES, 0.05)
+        found = compare(Client(baseline.url), Client(candidate.url), RESNET, SAMPLES, LIMIT)
     assert (found.same, found.holds) == (0, False)
 
 
 def test_models_without_scores_are_compared_by_their_numbers() -> None:
     price = Signature("serving_default", (), (Tensor("price", "DT_FLOAT", (None, 1)),))
     with client_of([100.0], [200.0]) as baseline, client_of([100.0], [201.0]) as candidate:
-        found = compare(Client(baseline.url), Client(candidate.url), price, SAMPLES, 0.0005)
+        found = compare(Client(baseline.url), Client(candidate.url), price, SAMPLES, Tolerances(0.0005))
     assert found.same == 2
     assert found.difference == pytest.approx(1 / 200)
     assert not found.holds
@@ -335,4 +443,4 @@ def test_models_without_scores_are_compared_by_their_numbers() -> None:
 def test_a_refusal_is_not_taken_for_an_answer() -> None:
     refuse = say(http_answer(b'{"error": "no"}', 400))
     with client_of(1, 2) as baseline, serving(refuse) as candidate, pytest.raises(RequestRefused):
-        compare(Client(baseline.url), Client(candidate.url), SINGLE, SAMPLES, 0.05)
+        compare(Client(baseline.url), Client(candidate.url), SINGLE, SAMPLES, LIMIT)

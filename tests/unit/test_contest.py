@@ -20,6 +20,7 @@ from tasks.lib.stats import Interval
 from tasks.lib.variants import Variant
 from tasks.lib.verdict import Comparison, Measurement, Verdict
 from tests.unit import standin
+from tests.unit.answers import scored
 from tests.unit.commandline import ROOT
 from tests.unit.standin import Desk, at_a_desk
 from tests.unit.test_verdict import OPTIMIZED, SAME, STOCK
@@ -51,7 +52,7 @@ def test_one_alone_that_time_cuts_short_knows_its_rounds(desk: Desk) -> None:
 
 
 def test_one_alone_is_measured_until_its_interval_is_narrow(desk: Desk) -> None:
-    [done] = run(desk, None, "stock", plan={"max_seconds": 600, "ci_width": 1.0})
+    [done] = run(desk, None, "stock", plan={"max_seconds": 600, "ci_width": 1000.0})
     assert done.alone is not None
     assert done.alone.rounds == verdict.FEWEST
 
@@ -157,7 +158,7 @@ def test_without_a_verdict_there_is_another_code() -> None:
     fast = Interval(2.4, 2.3, 2.5)
     with pytest.raises(NotComparable, match="requests to stock failed"):
         contest.check_outcome(finished(fast, errors=100), 1.5)
-    different = Agreement(12, 3, 0.5, 0.05)
+    different = scored(3, 0.5)
     contest.check_outcome(finished(fast, different), 1.5)  # --allow-different has timed it
     untimed = [
         replace(one, verdict=replace(one.verdict, comparisons={}, measured={}))

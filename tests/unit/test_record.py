@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.lib import record, stats
-from tasks.lib.agreement import Agreement
 from tasks.lib.hardware import Hardware
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
 from tasks.lib.settings import Plan
 from tasks.lib.store import Origin
 from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measurement, Timeline, Verdict
+from tests.unit.answers import scored
 
 ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
 STOCK = Contestant(
@@ -37,7 +37,7 @@ PLAN = Plan(0.02, 75.0, 0.01, 24, 24, 1, 60.0)
 COMPARED = Verdict(
     STOCK,
     OPTIMIZED,
-    Agreement(inputs=12, same=12, difference=0.009, limit=0.05),
+    scored(12, 0.009),
     {BASELINE: SLOW, CANDIDATE: FAST},
     {
         "p50": Comparison(stats.Interval(2.41, 2.37, 2.45), 0.013),
@@ -55,7 +55,7 @@ COMPARED = Verdict(
         (31.6, 75.812345, 75.79, 31.6),
     ),
 )
-DIFFERENT = Verdict(STOCK, OPTIMIZED, Agreement(12, 9, math.inf, 0.05), {}, {}, PLAN, (), ())
+DIFFERENT = Verdict(STOCK, OPTIMIZED, scored(9, math.inf), {}, {}, PLAN, (), ())
 DONE = Record(
     time="2026-11-22T10:15:00+00:00",
     command="invoke benchmark",
@@ -202,7 +202,7 @@ def test_what_is_not_comparable_has_answers_but_no_times() -> None:
         assert row["speed-up [95% CI]"] == "-"
     assert (optimized["same top-1"], optimized["max |dp|"]) == ("75%", "inf")
     assert content["runs"][0]["sentence"] == (
-        "optimized and stock are not comparable: 3 of 12 answers have another top-1."
+        "optimized and stock are not comparable: 3 of 12 answers have another top-1 in 'p'."
     )
     assert content["runs"][0]["notes"] == ["weights: seeded: timings hold, classes mean nothing"]
 
@@ -275,7 +275,11 @@ def test_keys_of_a_comparison() -> None:
     assert verdict["comparisons"]["p99"] is None
     assert verdict["round_ratios"] == [2.4, 2.42]
     assert verdict["agreement"] == {
-        "inputs": 12, "same": 12, "difference": 0.009, "limit": 0.05, "holds": True, "percent": "100%",
+        "inputs": 12, "same": 12, "difference": 0.009, "holds": True, "percent": "100%",
+        "outputs": [{"name": "p", "is_scores": True, "same": 12, "numbers": {
+            "absolute": 0.009, "relative": 0.009, "is_probability": True, "worst": 0.009, "allowed": 0.05,
+            "tolerance": {"absolute": 0.05, "relative": 0.0},
+        }}],
     }  # fmt: skip
     assert verdict["candidate"] == {
         "name": "optimized",
@@ -316,7 +320,7 @@ def test_what_was_measured_alone_has_no_verdict() -> None:
 def test_what_is_not_comparable_has_no_times() -> None:
     verdict = only(NOT_COMPARABLE)["verdict"]
     assert verdict["comparisons"] == {}
-    assert verdict["problem"] == "3 of 12 answers have another top-1"
+    assert verdict["problem"] == "3 of 12 answers have another top-1 in 'p'"
     assert verdict["baseline"]["measured"] is None
     assert verdict["agreement"]["holds"] is False
     assert verdict["agreement"]["difference"] is None  # it is infinite, which JSON cannot say

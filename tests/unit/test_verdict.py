@@ -21,11 +21,12 @@ from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
 from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Contestant, Rounds, Verdict
+from tests.unit.answers import scored
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
 STOCK = Contestant("stock", "net@1", ("http://127.0.0.1:1/v1/models/net",), "TensorFlow", "f32")
 OPTIMIZED = Contestant("optimized", "net@1", ("http://127.0.0.1:2/v1/models/net",), "OpenVINO", "bf16")
-SAME = Agreement(inputs=12, same=12, difference=0.001, limit=0.05)
+SAME = scored(12, 0.001)
 PLAN = Plan(
     ci_width=0.02, max_seconds=600, max_errors=0.01, block_requests=24, warmup_requests=4, seed=1, timeout=10
 )
@@ -358,7 +359,7 @@ def test_failed_requests_are_said() -> None:
 
 
 FASTER = stats.Interval(2.41, 2.37, 2.45)
-OTHER = Agreement(inputs=12, same=9, difference=0.3, limit=0.05)
+OTHER = scored(9, 0.3)
 
 
 def test_too_many_failed_requests_spoil_the_verdict() -> None:
@@ -373,14 +374,16 @@ def test_too_many_failed_requests_spoil_the_verdict() -> None:
 def test_other_answers_that_were_timed_all_the_same_are_said() -> None:
     sentence = told(FASTER, 0.013, agreement=OTHER).sentence
     assert sentence.startswith("optimized is faster than stock: 2.41x (")
-    assert sentence.endswith(", and answers differently: 3 of 12 answers have another top-1.")
+    assert sentence.endswith(", and answers differently: 3 of 12 answers have another top-1 in 'p'.")
 
 
 def test_what_does_not_answer_the_same_is_not_timed() -> None:
     """Nobody listens at these addresses: a single request would be an error."""
     done = verdict.judge(STOCK, OPTIMIZED, OTHER, [b"{}"], PLAN)
     assert done == Verdict(STOCK, OPTIMIZED, OTHER, {}, {}, PLAN, (), ())
-    assert done.sentence == "optimized and stock are not comparable: 3 of 12 answers have another top-1."
+    assert (
+        done.sentence == "optimized and stock are not comparable: 3 of 12 answers have another top-1 in 'p'."
+    )
 
 
 # Through real connections
