@@ -24,9 +24,9 @@ def free_port() -> int:
 
 
 def start(*flags: str) -> subprocess.Popen[str]:
-    """Start the program."""
+    """Start the program; without gRPC, unless the flags say otherwise."""
     return subprocess.Popen(
-        [sys.executable, "-m", "embedded_server", *flags],
+        [sys.executable, "-m", "embedded_server", "--port=0", *flags],
         env={**os.environ, "PYTHONPATH": str(PACKAGE_FOLDER)},
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -48,8 +48,8 @@ class Server:
     """A running server; as a context manager it is ready on entry and gone on exit."""
 
     def __init__(self, *flags: str) -> None:
-        self.port = free_port()
-        self.process = start(f"--rest_api_port={self.port}", *flags)
+        self.port, self.grpc_port = free_port(), free_port()
+        self.process = start(f"--rest_api_port={self.port}", f"--port={self.grpc_port}", *flags)
         self.log: list[str] = []
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)

@@ -172,6 +172,7 @@ def main() -> None:
         "shutdown_grace_seconds",
     ):
         parser.add_argument(f"--{flag}")
+    parser.add_argument("--port", type=int)
     parser.add_argument("--rest_api_port", type=int)
     parser.add_argument("--model_version", type=int)
     parser.add_argument("--standin", default="")

@@ -1,4 +1,4 @@
-"""The embedded server: TensorFlow Serving's REST contract as a process of its own.
+"""The embedded server: TensorFlow Serving's REST and gRPC contracts as a process of its own.
 
 Run it as ``python -m embedded_server --rest_api_port=8501 --model_name=resnet --model_base_path=...``.
 
@@ -7,9 +7,14 @@ errors          what can go wrong, and the HTTP status of each
 signature       what a signature takes and gives, without TensorFlow
 backend         the protocol of what executes a model; tensorflow_backend and openvino_backend do
 servable        versions on disk, the loaded model, and finding it by name
+inference       predict, classify and regress on arrays: what REST and gRPC do alike
 codec           JSON to arrays and back
+tensors         TensorProto to arrays and back
+messages        TensorFlow Serving's messages, executed
 metadata        the answers to status and metadata calls
+metrics         what is counted, for Prometheus
 rest            the HTTP interface (ASGI)
+grpc_api        the gRPC interface
 serving         sockets, signals, and the way out
 artefact        the optimized artefact on disk
 convert         makes it: a program of its own

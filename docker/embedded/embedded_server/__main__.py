@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
 
         find_versions(flags.model_base_path)  # before the imports that take seconds
         listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
+        grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
         _log.info("Loading model %s from %s with %s", flags.model_name, flags.model_base_path, flags.backend)
         began = time.monotonic()
         servable = load_servable(flags)
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             time.monotonic() - began,
         )
         models = Models({servable.name: {servable.version: servable}})
-        cut_off = serve(models, flags, listener)
+        cut_off = serve(models, flags, listener, grpc_listener)
     except StartError as error:
         print(f"embedded_server: {error}", file=sys.stderr)
         return 1

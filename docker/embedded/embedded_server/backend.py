@@ -23,6 +23,11 @@ class Backend(Protocol):
     def signature_defs(self) -> Mapping[str, Any]:
         """The same as SignatureDef messages, for the metadata."""
 
+    @property
+    def runtime(self) -> str:
+        """What executes it, as metrics name it: TF1 (a TensorFlow session, TensorFlow Serving's own word) or
+        OpenVINO."""
+
     def run(
         self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:

@@ -15,6 +15,9 @@ from embedded_server.errors import StartError
 class Flags:
     """What the server was told; see parse_flags for the meaning of each. Times in seconds."""
 
+    grpc_port: int
+    grpc_host: str
+    grpc_max_threads: int | None
     rest_api_port: int
     rest_api_host: str
     rest_api_num_threads: int | None
@@ -28,6 +31,7 @@ class Flags:
     intra_op_parallelism: int
     inter_op_parallelism: int
     shutdown_grace: int
+    check_method_names: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,14 +55,28 @@ def _text(text: str) -> str:
     return text
 
 
+def _truth(text: str) -> bool:
+    """As TensorFlow's flags read it (tensorflow/core/util/command_line_flags.cc)."""
+    if text not in ("true", "false", "0", "1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text in ("true", "1")
+
+
 def parse_flags(arguments: Sequence[str]) -> Flags:
     """Read the command line. Raises StartError for a wrong flag or value."""
     parser = _Parser(
         prog="python -m embedded_server",
         allow_abbrev=False,
-        description="Serves one SavedModel over TensorFlow Serving's REST interface.",
+        description="Serves one SavedModel over TensorFlow Serving's REST and gRPC interfaces.",
     )
     add = parser.add_argument
+    add("--port", type=_number(0, 65535), default=8500, help="port for gRPC, 0 for none (%(default)s)")
+    add("--grpc_host", type=_text, default="127.0.0.1", help="address for gRPC (%(default)s)")
+    add(
+        "--grpc_max_threads",
+        type=_number(1, 1024),
+        help="gRPC requests executed at once (default: 4 for each CPU)",
+    )
     add("--rest_api_port", type=_number(1, 65535), default=8501, help="port to listen on (%(default)s)")
     add("--rest_api_host", type=_text, default="127.0.0.1", help="address to listen on (%(default)s)")
     add(
@@ -115,9 +133,22 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         default=15,
         help="how long SIGTERM waits for requests in flight (%(default)s)",
     )
+    add(
+        "--enable_signature_method_name_check",
+        type=_truth,
+        default=False,
+        nargs="?",
+        const=True,
+        help="refuse to classify and regress with signatures that were not saved for it (%(default)s)",
+    )
     values = parser.parse_args(arguments)
+    if values.port == values.rest_api_port:
+        raise StartError(f"--port and --rest_api_port are both {values.port}: they must differ")
     base_path = Path(values.model_base_path)
     return Flags(
+        grpc_port=values.port,
+        grpc_host=values.grpc_host,
+        grpc_max_threads=values.grpc_max_threads,
         rest_api_port=values.rest_api_port,
         rest_api_host=values.rest_api_host,
         rest_api_num_threads=values.rest_api_num_threads,
@@ -131,4 +162,5 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         intra_op_parallelism=values.tensorflow_intra_op_parallelism,
         inter_op_parallelism=values.tensorflow_inter_op_parallelism,
         shutdown_grace=values.shutdown_grace_seconds,
+        check_method_names=values.enable_signature_method_name_check,
     )

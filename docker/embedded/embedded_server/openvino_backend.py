@@ -21,6 +21,8 @@ from embedded_server.tensorflow_backend import TensorFlowBackend, read_signature
 class OpenVinoBackend:
     """See backend.Backend. Signatures that were not converted are executed by TensorFlow."""
 
+    runtime = "OpenVINO"
+
     def __init__(
         self,
         signatures: Mapping[str, Signature],

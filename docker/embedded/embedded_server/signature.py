@@ -56,6 +56,18 @@ _DATA_TYPES: Mapping[int, DataType] = {
     23: _data_type("uint64", np.uint64),
 }
 
+_NUMBERS = {known.numpy: number for number, known in _DATA_TYPES.items() if known.numpy is not None}
+
+
+def data_type(number: int) -> DataType:
+    """The type that a message names by number."""
+    return _DATA_TYPES.get(number, DataType(f"unknown dtype enum ({number})", None))
+
+
+def number_of(numpy: np.dtype[Any]) -> int:
+    """The number of the type whose arrays have this numpy type."""
+    return _NUMBERS[numpy]
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -97,5 +109,4 @@ def _spec(info: Any) -> TensorSpec:
     shape = None
     if not info.tensor_shape.unknown_rank:
         shape = tuple(None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim)
-    data_type = _DATA_TYPES.get(info.dtype, DataType(f"unknown dtype enum ({info.dtype})", None))
-    return TensorSpec(info.name, data_type, shape)
+    return TensorSpec(info.name, data_type(info.dtype), shape)

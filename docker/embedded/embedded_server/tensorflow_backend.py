@@ -70,6 +70,8 @@ def _unloadable(version_folder: Path, error: Exception) -> errors.StartError:
 class TensorFlowBackend:
     """A SavedModel in a session of its own; see backend.Backend."""
 
+    runtime = "TF1"
+
     def __init__(
         self,
         session: tf.compat.v1.Session,

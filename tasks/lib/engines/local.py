@@ -135,6 +135,7 @@ class LocalEngine:
         flags = [
             f"--rest_api_host={server.host}",
             f"--rest_api_port={server.rest_port}",
+            "--port=0",  # no gRPC: nothing here asks through it, and a fixed port would be taken by the first
             f"--model_name={server.model}",
             f"--model_base_path={model.base}",
             f"--model_version={server.version}",
