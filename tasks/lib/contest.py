@@ -166,9 +166,10 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
     with Load(contestant.urls, plan.timeout, plan.connections) as load:
         requests = {label: verdict.turns([load.prepare(body) for body in bodies], plan.block)}
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
+            warmup = verdict.warmed_up({label: [load]}, bodies, plan)
             rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
     measured = verdict.measure([block for one in rounds for block in one[label]])
-    return record.Alone(contestant, measured, len(rounds), verdict.timeline(rounds))
+    return record.Alone(contestant, measured, len(rounds), verdict.timeline(rounds), warmup)
 
 
 def _doing(plan: Plan, *sides: Contestant) -> str:

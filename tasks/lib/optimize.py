@@ -212,13 +212,13 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
         settings.benchmark.plan,
         max_seconds=MEASURED_SECONDS,
         block_requests=len(bodies),
-        warmup_requests=len(bodies),
     )
     with ExitStack() as stack:
         connections = [
             (name, stack.enter_context(Load([server.url], plan.timeout))) for name, server in servers.items()
         ]
         requests = {name: [connection.prepare(body) for body in bodies] for name, connection in connections}
+        verdict.warmed_up({name: [load] for name, load in connections}, bodies, plan)
         with console.progress("measuring precisions", MEASURED_ROUNDS, unit="round") as bar:
 
             def enough(done: verdict.Rounds) -> bool:

@@ -22,6 +22,7 @@ from tasks.lib.hardware import Hardware
 from tasks.lib.remote import public
 from tasks.lib.settings import Plan
 from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Timeline, Verdict
+from tasks.lib.warmup import Warmup
 
 SCHEMA = 3
 """Raised whenever a key of result.json changes its name or meaning; docs/result.md tells what they are."""
@@ -45,6 +46,7 @@ class Alone:
     rounds: int
     """Those that were finished."""
     timeline: Timeline | None = None
+    warmup: Warmup | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def content(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _run(record: Record) -> Run:
-    timeline = record.verdict.timeline if record.verdict else record.alone.timeline if record.alone else None
+    done = record.verdict or record.alone
+    assert done is not None
     run: dict[str, Any] = _finite(
         {
             "time": record.time,
@@ -101,7 +104,8 @@ def _run(record: Record) -> Run:
             "sentence": _sentence(record),
             "alone": _alone(record.alone) if record.alone else None,
             "verdict": _verdict(record.verdict) if record.verdict else None,
-            "blocks": _blocks(timeline) if timeline else None,
+            "warmup": asdict(done.warmup) if done.warmup else None,
+            "blocks": _blocks(done.timeline) if done.timeline else None,
         }
     )
     return run | {"notes": _notes(run, record.plan)}
@@ -185,6 +189,8 @@ def _notes(run: Run, plan: Plan) -> list[str]:
         else:
             ended = f"until {plan.max_seconds:g} s were over"
         notes.append(f"measured in {rounds} rounds, {ended}")
+    if run["warmup"] and not run["warmup"]["steady"]:
+        notes.append(f"latency was not steady yet after {run['warmup']['seconds']:.1f} s of warm-up")
     requests = min(one["requests"] for one in measured)
     missing = {q: n for q, n in stats.MINIMUM_SAMPLES.items() if requests < n}
     for side in sides:

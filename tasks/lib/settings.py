@@ -152,7 +152,8 @@ class Plan:
     """The part of a contestant's requests that may fail before there is no verdict."""
     block_requests: int
     """Requests to each contestant in one half of a round; the control's are half of the baseline's."""
-    warmup_requests: int
+    warmup_seconds: float
+    """The warm-up lasts until latency is steady, and about so long at most."""
     seed: int
     timeout: float
     """Seconds before a request counts as failed."""
@@ -270,7 +271,7 @@ def read(config: Table, root: Path) -> Settings:
                 max_seconds=source.number("benchmark", "max_seconds"),
                 max_errors=source.share("benchmark", "max_errors"),
                 block_requests=source.even("benchmark", "block_requests", minimum=2),
-                warmup_requests=source.whole("benchmark", "warmup_requests"),
+                warmup_seconds=source.number("benchmark", "warmup_seconds"),
                 seed=source.whole("benchmark", "seed"),
                 timeout=source.number("benchmark", "timeout", minimum=0.1),
             ),

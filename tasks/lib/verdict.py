@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib import stats
@@ -23,6 +23,7 @@ from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
 from tasks.lib.store import Origin
+from tasks.lib.warmup import BLOCK, Warmup, warm_up
 
 if TYPE_CHECKING:
     import numpy as np
@@ -128,6 +129,8 @@ class Verdict:
     control_ratios: tuple[float, ...]
     timeline: Timeline | None = None
     """None if they were not timed."""
+    warmup: Warmup | None = None
+    """The same."""
 
     @property
     def p50(self) -> Comparison | None:
@@ -190,22 +193,13 @@ def run_rounds(
     enough: Callable[[Rounds], bool],
     progress: Callable[[float], object] = lambda seconds: None,
 ) -> list[dict[str, list[Block]]]:
-    """Warm up, then measure rounds of labelled loads until `enough` or the time is up.
+    """Measure rounds of labelled loads until `enough` or the time is up.
 
     `requests` holds, by label, the prepared requests of one block. `progress` is told after each round
     how many seconds it took. Raises ServerError if a whole block failed: then there is nothing to compare.
     """
     shuffle = random.Random(plan.seed)
-
-    def send(load: Load, block: Sequence[Prepared]) -> Block:
-        return load.closed(block) if plan.rate is None else load.open(block, plan.rate, shuffle)
-
-    for label, load in loads:
-        warm = load.closed(turns(requests[label], plan.warmup_requests))
-        if plan.warmup_requests and warm.errors == plan.warmup_requests:
-            raise ServerError(
-                f"The {label} answered none of the warm-up requests.", "Look at `invoke serve.logs`."
-            )
+    send = sending(plan, shuffle)
     order = list(loads)
     rounds: list[dict[str, list[Block]]] = []
     begun = time.monotonic()
@@ -224,6 +218,24 @@ def run_rounds(
         before, begun = begun, time.monotonic()
         progress(begun - before)
     return rounds
+
+
+def sending(plan: Plan, arrivals: random.Random) -> Callable[[Load, Sequence[Prepared]], Block]:
+    """How `plan` sends a block: in closed loop, or at its rate with arrivals at random."""
+
+    def send(load: Load, block: Sequence[Prepared]) -> Block:
+        return load.closed(block) if plan.rate is None else load.open(block, plan.rate, arrivals)
+
+    return send
+
+
+def warmed_up(servers: Mapping[str, Sequence[Load]], samples: Sequence[bytes], plan: Plan) -> Warmup:
+    """Send each server the JSON bodies `samples`, as `plan` sends them, until its latency is steady."""
+    size = BLOCK if plan.rate is not None else max(BLOCK, 2 * plan.connections)
+    requests = {
+        name: turns([loads[0].prepare(body) for body in samples], size) for name, loads in servers.items()
+    }
+    return warm_up(servers, requests, sending(plan, random.Random(plan.seed)), plan.warmup_seconds)
 
 
 def turns(requests: Sequence[Prepared], count: int) -> list[Prepared]:
@@ -316,8 +328,11 @@ def judge(
             for label, side in sides.items()
         ]
         requests = {label: turns([load.prepare(body) for body in samples], half) for label, load in loads}
+        by_label = dict(loads)
+        servers = {one[0]: [by_label[label] for label in one] for one in (OLD, NEW)}
+        warmup = warmed_up(servers, samples, plan)
         rounds = run_rounds(loads, requests, plan, until_narrow(plan), progress)
-    return conclude(baseline, candidate, agreement, rounds, plan)
+    return replace(conclude(baseline, candidate, agreement, rounds, plan), warmup=warmup)
 
 
 def until_narrow(plan: Plan) -> Callable[[Rounds], bool]:

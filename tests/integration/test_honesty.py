@@ -12,7 +12,7 @@ from tests.integration import synthetic
 
 SAME = Agreement(inputs=1, same=1, outputs=())
 SHORT = Plan(
-    ci_width=1.0, max_seconds=30, max_errors=0.01, block_requests=12, warmup_requests=24, seed=1, timeout=10
+    ci_width=1.0, max_seconds=30, max_errors=0.01, block_requests=12, warmup_seconds=0, seed=1, timeout=10
 )
 """Ends after the fewest rounds whose interval counts, with an interval of any width."""
 

@@ -36,7 +36,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
 
 
 HURRY = Plan(
-    ci_width=0.02, max_seconds=0, max_errors=0.01, block_requests=2, warmup_requests=0, seed=1, timeout=10
+    ci_width=0.02, max_seconds=0, max_errors=0.01, block_requests=2, warmup_seconds=0, seed=1, timeout=10
 )
 
 

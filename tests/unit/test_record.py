@@ -18,6 +18,7 @@ from tasks.lib.report import render
 from tasks.lib.settings import Plan
 from tasks.lib.store import Origin
 from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measurement, Timeline, Verdict
+from tasks.lib.warmup import Warmup
 from tests.unit.answers import scored
 
 ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
@@ -33,7 +34,7 @@ OPTIMIZED = replace(
 )
 SLOW = Measurement(0.0312, 0.0320, 0.0351, 31.6, 672, 0)
 FAST = Measurement(0.0130, 0.0133, 0.0152, 75.8, 672, 0)
-PLAN = Plan(0.02, 75.0, 0.01, 24, 24, 1, 60.0)
+PLAN = Plan(0.02, 75.0, 0.01, 24, 20.0, 1, 60.0)
 COMPARED = Verdict(
     STOCK,
     OPTIMIZED,
@@ -154,6 +155,14 @@ def test_the_table_is_that_of_the_design() -> None:
     ]
 
 
+def test_a_warm_up_that_was_too_short_is_said() -> None:
+    hurried = only(replace(DONE, verdict=replace(COMPARED, warmup=Warmup(False, 240, 20.04))))
+    assert hurried["warmup"] == {"steady": False, "requests": 240, "seconds": 20.04}
+    assert "latency was not steady yet after 20.0 s of warm-up" in hurried["notes"]
+    warm = only(replace(DONE, verdict=replace(COMPARED, warmup=Warmup(True, 240, 20.04))))
+    assert not any("warm-up" in note for note in warm["notes"])
+
+
 def test_an_interval_that_was_narrow_enough_is_said() -> None:
     narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
     content = saved(replace(DONE, verdict=replace(COMPARED, comparisons=narrow)))
@@ -251,11 +260,11 @@ def test_keys_of_a_comparison() -> None:
     }  # fmt: skip
     assert content["plan"] == {
         "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
-        "warmup_requests": 24, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
+        "warmup_seconds": 20.0, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
     }  # fmt: skip
     assert all(content["versions"].values())
     (run,) = content["runs"]
-    assert set(run) == {"time", "connections", "sentence", "notes", "alone", "verdict", "blocks"}
+    assert set(run) == {"time", "connections", "sentence", "notes", "alone", "verdict", "warmup", "blocks"}
     assert run["time"] == content["time"] == DONE.time
     assert run["alone"] is None
     assert run["blocks"] == {

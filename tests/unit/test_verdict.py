@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.lib import stats, verdict
+from tasks.lib import stats, verdict, warmup
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
@@ -28,7 +28,7 @@ STOCK = Contestant("stock", "net@1", ("http://127.0.0.1:1/v1/models/net",), "Ten
 OPTIMIZED = Contestant("optimized", "net@1", ("http://127.0.0.1:2/v1/models/net",), "OpenVINO", "bf16")
 SAME = scored(12, 0.001)
 PLAN = Plan(
-    ci_width=0.02, max_seconds=600, max_errors=0.01, block_requests=24, warmup_requests=4, seed=1, timeout=10
+    ci_width=0.02, max_seconds=600, max_errors=0.01, block_requests=24, warmup_seconds=0, seed=1, timeout=10
 )
 ROUNDS = 14
 
@@ -92,7 +92,7 @@ def steady(count: int = 1000) -> Machine:
 def troubled(seed: int, block_noise: float, memory: float, rounds: int = ROUNDS) -> Machine:
     """Noise between blocks that lingers (autoregressive), a slow drift of up to 30 %, jitter of 5 %."""
     random = np.random.default_rng([seed, int(block_noise * 1000), int(memory * 100)])
-    count = 4 + 8 * rounds
+    count = 8 * rounds
     steps = random.normal(0, block_noise * np.sqrt(1 - memory**2), count)
     noise = np.fromiter(itertools.accumulate(steps, lambda level, step: memory * level + step), float)
     drift = random.uniform(-0.3, 0.3) * np.linspace(0, 1, count)
@@ -113,7 +113,7 @@ def outcome(rounds: Rounds) -> int:
 def test_each_round_is_its_own_mirror_image() -> None:
     machine = steady()
     simulated(machine)
-    visits = [label for label, _ in machine.visits[4:]]
+    visits = [label for label, _ in machine.visits]
     rounds = [visits[i : i + 8] for i in range(0, len(visits), 8)]
     assert len(rounds) == ROUNDS
     for one in rounds:
@@ -132,12 +132,8 @@ def test_the_seed_decides_the_order() -> None:
     assert order(1) != order(2)
 
 
-def test_every_contestant_is_warmed_up_before_anything_counts() -> None:
-    machine = steady()
-    rounds = simulated(machine)
-    assert machine.visits[:4] == [
-        (label, PLAN.warmup_requests) for label in (BASELINE, CONTROL, CANDIDATE, TWIN)
-    ]
+def test_every_request_counts() -> None:
+    rounds = simulated(steady())
     assert sum(len(block.latencies) for one in rounds for blocks in one.values() for block in blocks) == (
         ROUNDS * 2 * 2 * PLAN.block_requests
     )
@@ -163,7 +159,7 @@ def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: in
 @pytest.mark.parametrize("drift", [0.5, -0.5])
 def test_a_steady_drift_favours_nobody(drift: float) -> None:
     """A machine that gets 65 % slower, or faster, in a run without any noise: the ratio stays 1."""
-    levels = drift * np.linspace(0, 1, 4 + 8 * ROUNDS)
+    levels = drift * np.linspace(0, 1, 8 * ROUNDS)
     done = concluded(simulated(Machine(np.random.default_rng(1), levels, 0)))
     assert done.round_ratios == pytest.approx([1.0] * ROUNDS, abs=2e-4)
     assert done.control_ratios == pytest.approx([1.0] * ROUNDS, abs=2e-4)
@@ -443,12 +439,14 @@ def test_blocks_are_told_in_the_order_in_which_they_were_sent() -> None:
 def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], block_requests: int) -> None:
     """Otherwise the ratio would compare photos, not servers."""
     samples = [json.dumps({"instances": [n]}).encode() for n in range(5)]
-    plan = replace(PLAN, max_seconds=0, block_requests=block_requests, warmup_requests=0)
+    plan = replace(PLAN, max_seconds=0, block_requests=block_requests, warmup_seconds=0)
     rounds = 2  # the fewest
     contestants = [replace(STOCK, urls=(url(recorders[0]),)), replace(OPTIMIZED, urls=(url(recorders[1]),))]
     done = verdict.judge(contestants[0], contestants[1], SAME, samples, plan)
     assert sorted(recorders[0].bodies) == sorted(recorders[1].bodies)
-    assert len(recorders[0].bodies) == rounds * 2 * block_requests
+    assert len(recorders[0].bodies) == warmup.BLOCK + rounds * 2 * block_requests
+    assert done.warmup is not None
+    assert (done.warmup.requests, done.warmup.steady) == (warmup.BLOCK, False)
     assert len(done.round_ratios) == len(done.control_ratios) == rounds
     assert [one.errors for one in done.measured.values()] == [0, 0]
     assert [one.requests for one in done.measured.values()] == [rounds * 2 * block_requests] * 2
@@ -460,19 +458,13 @@ def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping
         return list(verdict.run_rounds([("stock", connection)], requests, plan, after(3)))
 
 
-def test_a_server_that_answers_no_warm_up_is_told() -> None:
-    refuse = say(answer(b'{"error": "no"}', 500))
-    with pytest.raises(ServerError, match="The stock answered none of the warm-up requests"):
-        rounds_against([], refuse, PLAN)
-
-
 def test_a_server_that_stops_answering_is_told() -> None:
-    plan = replace(PLAN, block_requests=2, warmup_requests=2, timeout=0.1)
+    plan = replace(PLAN, block_requests=2, warmup_seconds=0, timeout=0.1)
     with pytest.raises(ServerError, match="The stock answered no request of a whole block"):
         rounds_against([say()] * 6, keep_silent, plan)
 
 
 def test_single_failures_are_counted() -> None:
-    plan = replace(PLAN, block_requests=4, warmup_requests=0)
+    plan = replace(PLAN, block_requests=4, warmup_seconds=0)
     rounds = rounds_against([say(), say(answer(b"{}", 503))], say(), plan)
     assert verdict.measure([block for one in rounds for block in one["stock"]]).errors == 1
