@@ -8,11 +8,14 @@ signature       what a signature takes and gives, without TensorFlow
 backend         the protocol of what executes a model; tensorflow_backend and openvino_backend do
 servable        versions on disk, the loaded model, and finding it by name
 inference       predict, classify and regress on arrays: what REST and gRPC do alike
-codec           JSON to arrays and back
+parsing         the JSON text of a request
+decoding        JSON to arrays
+examples        JSON to tf.Examples
+encoding        arrays to JSON
 tensors         TensorProto to arrays and back
 messages        TensorFlow Serving's messages, executed
 metadata        the answers to status and metadata calls
-metrics         what is counted, for Prometheus
+metrics         what is counted, for Prometheus; monitoring says where that is read
 rest            the HTTP interface (ASGI)
 grpc_api        the gRPC interface
 serving         sockets, signals, and the way out

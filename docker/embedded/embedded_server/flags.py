@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from embedded_server.errors import StartError
+from embedded_server.monitoring import METRICS_PATH, metrics_path
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Flags:
     inter_op_parallelism: int
     shutdown_grace: int
     check_method_names: bool
+    metrics_path: str | None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,6 +143,11 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         const=True,
         help="refuse to classify and regress with signatures that were not saved for it (%(default)s)",
     )
+    add(
+        "--monitoring_config_file",
+        type=_text,
+        help=f"whether and where Prometheus reads metrics (default: at {METRICS_PATH})",
+    )
     values = parser.parse_args(arguments)
     if values.port == values.rest_api_port:
         raise StartError(f"--port and --rest_api_port are both {values.port}: they must differ")
@@ -163,4 +170,5 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         inter_op_parallelism=values.tensorflow_inter_op_parallelism,
         shutdown_grace=values.shutdown_grace_seconds,
         check_method_names=values.enable_signature_method_name_check,
+        metrics_path=metrics_path(values.monitoring_config_file),
     )

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import orjson
 
-from embedded_server.codec import decode_predict, encode_predict, parse_request
+from embedded_server.decoding import decode_predict
+from embedded_server.encoding import encode_classes, encode_predict, encode_values
 from embedded_server.errors import (
     DeadlineExceeded,
     Internal,
@@ -26,9 +29,12 @@ from embedded_server.errors import (
     NotFound,
     ServingError,
     TooLarge,
-    Unimplemented,
 )
+from embedded_server.examples import decode_examples
+from embedded_server.inference import Inference
 from embedded_server.metadata import metadata_document, status_document
+from embedded_server.metrics import Metrics
+from embedded_server.parsing import parse_request
 from embedded_server.servable import Models
 
 _Message = MutableMapping[str, Any]
@@ -45,14 +51,34 @@ _LARGEST_VERSION = 2**63 - 1
 _log = logging.getLogger(__name__)
 
 
+class Answer(NamedTuple):
+    """What is sent back."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
 class RestApi:
     """The ASGI application.
 
-    models: what is served. executor: where requests are executed. timeout: seconds for each.
+    models: what is served. inference: executes it. metrics: what is counted; metrics_path: where that can be
+    read, None for nowhere. executor: where requests are executed. timeout: seconds for each.
     """
 
-    def __init__(self, models: Models, executor: Executor, timeout: float) -> None:
+    def __init__(
+        self,
+        models: Models,
+        inference: Inference,
+        metrics: Metrics,
+        metrics_path: str | None,
+        executor: Executor,
+        timeout: float,
+    ) -> None:
         self._models = models
+        self._inference = inference
+        self._metrics = metrics
+        self._metrics_path = metrics_path
         self._executor = executor
         self._timeout = timeout
         self.cut_off = 0  # requests given up because the server was stopping
@@ -68,19 +94,19 @@ class RestApi:
                 complete = False
                 raise TooLarge(f"the request body has {length} bytes, more than {MAX_BODY}")
             body = await _read_body(receive)
-            status, answer = await self._execute(method, path, encoding, body)
+            answer = await self._execute(method, path, encoding, body)
         except ServingError as error:
             complete = complete and not isinstance(error, TooLarge)
-            status, answer = error.http_status, _error_document(error)
+            answer = Answer(error.http_status, _error_document(error))
         except _Disconnected:
             return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        headers = [(b"content-type", answer.content_type), (b"content-length", b"%d" % len(answer.body))]
         if not complete:
             headers.append((b"connection", b"close"))  # the rest of the body is not wanted
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
-    async def _execute(self, method: str, path: str, encoding: str, body: bytes) -> tuple[int, bytes]:
+    async def _execute(self, method: str, path: str, encoding: str, body: bytes) -> Answer:
         loop = asyncio.get_running_loop()
         expired = False
 
@@ -102,17 +128,26 @@ class RestApi:
         finally:
             timer.cancel()
 
-    def answer(self, method: str, path: str, encoding: str, body: bytes) -> tuple[int, bytes]:
-        """Answer one request: HTTP status and JSON. Blocks; raises nothing."""
+    def answer(self, method: str, path: str, encoding: str, body: bytes) -> Answer:
+        """Answer one request. Blocks; raises nothing."""
+        if path == self._metrics_path and method == "GET":
+            return Answer(200, self._metrics.page(), b"text/plain")
+        began = time.perf_counter()
+        call, status = _Call(), "OK"
         try:
-            return 200, self._process(method, path, _unpack(body, encoding))
+            return Answer(200, self._process(method, path, _unpack(body, encoding), call))
         except ServingError as error:
-            return error.http_status, _error_document(error)
+            status = error.code
+            return Answer(error.http_status, _error_document(error))
         except Exception as error:  # a bug of ours must not take the connection down with it
             _log.exception("%s %s failed", method, path)
-            return 500, _error_document(Internal(f"{type(error).__name__}: {error}"))
+            status = Internal.code
+            return Answer(500, _error_document(Internal(f"{type(error).__name__}: {error}")))
+        finally:
+            if call.action:
+                self._metrics.answered(call.model, call.action, "REST", status, time.perf_counter() - began)
 
-    def _process(self, method: str, path: str, body: bytes) -> bytes:
+    def _process(self, method: str, path: str, body: bytes, call: _Call) -> bytes:
         pattern = {"POST": _POST_PATH, "GET": _GET_PATH}.get(method)
         match = pattern.fullmatch(path) if pattern else None
         if match is None or (method == "POST" and match["name"] is None):
@@ -122,14 +157,14 @@ class RestApi:
         if match["name"] is None:
             raise InvalidArgument("Missing model name in request.")
         name = unquote(match["name"])
+        if method == "POST":
+            call.model, call.action = name, match["method"].lower()
         label = None if match["label"] is None else unquote(match["label"])
         version = _version(match["version"])
-        if method == "POST":
-            action = match["method"].lower()
-            if action != "predict":
-                with self._models.use(name, version, label):
-                    raise Unimplemented(f"{action} is not implemented by the embedded server; use predict")
+        if call.action == "predict":
             return self._predict(name, version, label, body)
+        if call.action:
+            return self._judge(call.action, name, version, label, body)
         if match["metadata"]:
             with self._models.use(name, version, label) as servable:
                 return orjson.dumps(metadata_document(servable))
@@ -140,8 +175,26 @@ class RestApi:
         document = parse_request(body)
         with self._models.use(name, version, label) as servable:
             request = decode_predict(document, servable.backend.signatures)
-            outputs = servable.backend.run(request.signature, request.inputs)
+            outputs = self._inference.predict(servable, request.signature, request.inputs)
         return encode_predict(outputs, request.rows)
+
+    def _judge(self, action: str, name: str, version: int | None, label: str | None, body: bytes) -> bytes:
+        """Classify or regress."""
+        request = decode_examples(parse_request(body))
+        with self._models.use(name, version, label) as servable:
+            if action == "regress":
+                return encode_values(self._inference.regress(servable, request.signature, request.examples))
+            classes = self._inference.classify(servable, request.signature, request.examples)
+        return encode_classes(classes.labels, classes.scores)
+
+
+@dataclass
+class _Call:
+    """What a request asks for, as soon as that is known."""
+
+    model: str = ""
+    action: str = ""
+    """predict, classify or regress; empty for anything else, which is not counted."""
 
 
 class _Disconnected(Exception):

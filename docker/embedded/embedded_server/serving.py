@@ -58,7 +58,7 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
     executor = ThreadPoolExecutor(flags.rest_api_num_threads or default_threads, thread_name_prefix="rest")
     metrics = Metrics()
     inference = Inference(metrics, flags.check_method_names)
-    app = RestApi(models, executor, flags.rest_api_timeout)
+    app = RestApi(models, inference, metrics, flags.metrics_path, executor, flags.rest_api_timeout)
     grpc_server = None
     if grpc_listener is not None:
         from embedded_server.grpc_api import (

@@ -8,8 +8,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from embedded_server.codec import decode_base64, decode_predict, encode_predict, parse_request
+from embedded_server.decoding import decode_predict
+from embedded_server.encoding import encode_predict
 from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
+from embedded_server.parsing import decode_base64, parse_request
 from embedded_server.signature import DataType, Signature, TensorSpec
 
 NUMPY = {

@@ -1,11 +1,8 @@
-"""JSON to arrays and back, by TensorFlow Serving's rules (tensorflow_serving/util/json_tensor.cc).
+"""JSON to arrays, by TensorFlow Serving's rules (tensorflow_serving/util/json_tensor.cc).
 
-Reading: `instances` is the row form (one element for each example; each becomes a row of every input),
-`inputs` the column form (whole tensors). A value must have the JSON type of its dtype: whole numbers for
-integers, true or false for bool, nothing that a float would lose. Bytes are {"b64": "..."}.
-
-Writing: rows under `predictions`, columns under `outputs`; a signature with one output drops its name;
-string outputs whose name ends in `_bytes` are written as {"b64": ...}; NaN and Infinity are written as such.
+`instances` is the row form (one element for each example; each becomes a row of every input), `inputs` the
+column form (whole tensors). A value must have the JSON type of its dtype: whole numbers for integers, true
+or false for bool, nothing that a float would lose. Bytes are {"b64": "..."}.
 
 Arrays are checked and converted in whole columns: a list is flattened level by level, and sets of types
 and lengths tell whether it is a tensor. Only where they say no is it walked, for the message.
@@ -13,26 +10,19 @@ and lengths tell whether it is a tensor. Only where they say no is it walked, fo
 
 from __future__ import annotations
 
-import binascii
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
 import ml_dtypes
 import numpy as np
-import orjson
-import pybase64
 
 from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
-from embedded_server.signature import DEFAULT_SIGNATURE, DataType, Signature, TensorSpec
+from embedded_server.parsing import decode_base64, is_base64, json_type, shown, signature_name, utf8
+from embedded_server.signature import DataType, Signature, TensorSpec
 
-_BYTES_SUFFIX = "_bytes"
-_SHOWN_CHARACTERS = 200  # of a value in an error message: enough to recognise it
-_INT64 = (-(2**63), 2**64 - 1)  # whole numbers beyond are read as floats, as rapidjson and orjson do
 _MAX_RANK = 64  # dimensions of a numpy array (NPY_MAXDIMS); TensorFlow itself takes 254
 # Largest whole number that a float type takes: every smaller one is exact (IsLosslessDecimal).
 _MAX_EXACT_INTEGER = {"float": 2**24 - 1, "double": 2**53 - 1, "half": 2**11 - 1, "bfloat16": 2**8 - 1}
@@ -45,36 +35,6 @@ class PredictRequest:
     signature: str
     inputs: Mapping[str, Array]
     rows: bool
-
-
-# ---------------------------------------------------------------------------------------- reading
-
-
-def parse_request(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request. Raises InvalidArgument for anything else."""
-    if not body:
-        raise InvalidArgument("JSON Parse error: The document is empty")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        # orjson keeps to the letter of JSON; TensorFlow Serving also reads NaN and Infinity.
-        if b"NaN" not in body and b"Inf" not in body:
-            raise InvalidArgument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
-        document = _parse_with_infinities(body)
-    if not isinstance(document, dict):
-        raise InvalidArgument(f"JSON Value: {_shown(document)} Is not object")
-    return document
-
-
-def signature_name(document: Mapping[str, Any]) -> str:
-    """The signature that a request names, or the default one."""
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise InvalidArgument(
-            f"JSON Value: {_shown(document)} not formatted correctly. "
-            "'signature_name' key must be a string value."
-        )
-    return name or DEFAULT_SIGNATURE
 
 
 def decode_predict(document: Mapping[str, Any], signatures: Mapping[str, Signature]) -> PredictRequest:
@@ -92,14 +52,14 @@ def decode_predict(document: Mapping[str, Any], signatures: Mapping[str, Signatu
     if "instances" in document:
         if "inputs" in document:
             raise InvalidArgument(
-                f"JSON Value: {_shown(document)} Not formatted correctly expecting only one of 'inputs' or "
+                f"JSON Value: {shown(document)} Not formatted correctly expecting only one of 'inputs' or "
                 "'instances' keys to exist"
             )
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise InvalidArgument(f"JSON Value: {_shown(document)} Excepting 'instances' to be an list/array")
+            raise InvalidArgument(f"JSON Value: {shown(document)} Excepting 'instances' to be an list/array")
         if not instances:
-            raise InvalidArgument(f"JSON Value: {_shown(document)} No values in 'instances' array")
+            raise InvalidArgument(f"JSON Value: {shown(document)} No values in 'instances' array")
         return PredictRequest(name, _decode_rows(instances, signature.inputs), rows=True)
     if "inputs" in document:
         return PredictRequest(name, _decode_columns(document["inputs"], signature.inputs), rows=False)
@@ -132,7 +92,7 @@ def _decode_rows(instances: list[Any], specs: Mapping[str, TensorSpec]) -> dict[
 
 
 def _is_named(element: Any) -> bool:
-    return isinstance(element, dict) and not _is_base64(element)
+    return isinstance(element, dict) and not is_base64(element)
 
 
 def _refuse_keys(index: int, element: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> NoReturn:
@@ -143,7 +103,7 @@ def _refuse_keys(index: int, element: Mapping[str, Any], specs: Mapping[str, Ten
             f"Error: INVALID_ARGUMENT: JSON object: does not have named input: {unknown}"
         )
     raise InvalidArgument(
-        f"Failed to process element: {index} of 'instances' list. JSON object: {_shown(element)} "
+        f"Failed to process element: {index} of 'instances' list. JSON object: {shown(element)} "
         f"keys must be equal to: {','.join(sorted(specs))}"
     )
 
@@ -167,7 +127,7 @@ def _tensor(value: Any, dtype: DataType) -> Array:
     array = _convert(value, dtype)
     if array is None:
         _check(value, _leading_shape(value), dtype)
-        raise InvalidArgument(f"JSON Value: {_shown(value)} is not a tensor of type: {dtype.name}")
+        raise InvalidArgument(f"JSON Value: {shown(value)} is not a tensor of type: {dtype.name}")
     return array
 
 
@@ -193,7 +153,7 @@ def _column(values: list[Any], dtype: DataType, key: str) -> Array:
             raise InvalidArgument(
                 f"Failed to process element: {index}{key} of 'instances' list. Error: {error.code}: {error}"
             ) from None
-    raise InvalidArgument(f"JSON Value: {_shown(values)} is not a tensor of type: {dtype.name}")
+    raise InvalidArgument(f"JSON Value: {shown(values)} is not a tensor of type: {dtype.name}")
 
 
 def _convert(value: Any, dtype: DataType) -> Array | None:
@@ -205,7 +165,7 @@ def _convert(value: Any, dtype: DataType) -> Array | None:
     converter = _CONVERTERS.get(dtype.name)
     if converter is None:
         if leaves:
-            raise Unimplemented(f"Conversion of JSON Value: {_shown(leaves[0])} to type: {dtype.name}")
+            raise Unimplemented(f"Conversion of JSON Value: {shown(leaves[0])} to type: {dtype.name}")
         return None
     array = converter(leaves, dtype)
     return None if array is None else array.reshape(shape)
@@ -263,8 +223,8 @@ def _strings(leaves: list[Any], dtype: DataType) -> Array | None:
     for index, leaf in enumerate(leaves):
         try:
             if type(leaf) is str:
-                array[index] = _utf8(leaf)
-            elif type(leaf) is dict and _is_base64(leaf):
+                array[index] = utf8(leaf)
+            elif type(leaf) is dict and is_base64(leaf):
                 array[index] = decode_base64(leaf["b64"])
             else:
                 return None
@@ -329,7 +289,7 @@ def _check(value: Any, shape: tuple[int, ...], dtype: DataType, level: int = 0) 
     if type(value) is not list:
         if level != rank:
             raise InvalidArgument(
-                f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {rank}"
             )
         _check_leaf(value, dtype)
@@ -347,198 +307,21 @@ def _check(value: Any, shape: tuple[int, ...], dtype: DataType, level: int = 0) 
 
 def _check_leaf(value: Any, dtype: DataType) -> None:
     if type(value) is dict and dtype.name == "string":
-        if not _is_base64(value):
-            raise InvalidArgument(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
+        if not is_base64(value):
+            raise InvalidArgument(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
         decode_base64(value["b64"])
     elif type(value) is str and dtype.name == "string":
-        _utf8(value)
+        utf8(value)
     elif dtype.name in _MAX_EXACT_INTEGER and type(value) in (int, float):
         if not _fits(dtype)(value):
             raise InvalidArgument(
-                f"Cannot convert JSON value: {_shown(value)} to {dtype.name} without loss of precision."
+                f"Cannot convert JSON value: {shown(value)} to {dtype.name} without loss of precision."
             )
     elif _convert(value, dtype) is None:
         raise InvalidArgument(
-            f"JSON Value: {_shown(value)} Type: {_json_type(value)} is not of expected type: {dtype.name}"
+            f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {dtype.name}"
         )
-
-
-def _json_type(value: Any) -> str:
-    if value is None:
-        return "Null"
-    if isinstance(value, bool):
-        return str(value)
-    names: Mapping[type, str] = {str: "String", dict: "Object", list: "Array"}
-    return names.get(type(value), "Number")
 
 
 def _brackets(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
-
-
-def _shown(value: Any) -> str:
-    """A value for a message, cut where it is long."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        text = "(nested too deeply to show)"
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which Python's own JSON reader lets through
-        raise InvalidArgument(f"JSON Parse error: {text[:40]!a} is not valid Unicode") from None
-
-
-_INFINITIES = re.compile(r'"(?:[^"\\]|\\.)*"|-?\bNaN\b|\bInf(?:inity)?\b')
-
-
-def _parse_with_infinities(body: bytes) -> Any:
-    """Read JSON that holds NaN, Inf or Infinity (rapidjson's kParseNanAndInfFlag)."""
-
-    def spelled_for_python(match: re.Match[str]) -> str:
-        word = match.group()
-        if word.startswith('"'):
-            return word
-        return "NaN" if word.endswith("NaN") else "Infinity"
-
-    try:
-        return json.loads(_INFINITIES.sub(spelled_for_python, body.decode()), parse_int=_parse_integer)
-    except json.JSONDecodeError as error:
-        raise InvalidArgument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
-    except UnicodeDecodeError as error:
-        raise InvalidArgument(f"JSON Parse error: not valid UTF-8 at offset: {error.start}") from None
-    except RecursionError:
-        raise InvalidArgument("JSON Parse error: nested too deeply") from None
-
-
-def _parse_integer(digits: str) -> int | float:
-    if len(digits) > 20:  # more than any 64-bit number: int() would refuse thousands of digits
-        return float(digits)
-    number = int(digits)
-    return number if _INT64[0] <= number <= _INT64[1] else float(digits)
-
-
-# ---------------------------------------------------------------------------------------- base64
-
-
-def _is_base64(value: Mapping[str, Any]) -> bool:
-    return len(value) == 1 and isinstance(value.get("b64"), str)
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode base64 as TensorFlow Serving does: padding is optional, white space is skipped.
-
-    Raises InvalidArgument.
-    """
-    decoded: bytes
-    try:
-        # Unless told to validate, decoders skip what is not in the alphabet and take anything for base64.
-        decoded = pybase64.b64decode(text, validate=True)
-    except ValueError:
-        bare = "".join(text.split()).rstrip("=")
-        try:
-            decoded = pybase64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
-        except ValueError:
-            raise InvalidArgument("Unable to base64 decode") from None
-    return decoded
-
-
-# ---------------------------------------------------------------------------------------- writing
-
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-
-
-def encode_predict(outputs: Mapping[str, Array], rows: bool) -> bytes:
-    """The JSON of an answer.
-
-    Raises InvalidArgument, as TensorFlow Serving does, for a dtype that JSON cannot carry, and in row form
-    for outputs that have no rows or not equally many.
-    """
-    if not outputs:
-        raise InvalidArgument("Cannot convert empty tensor map to JSON")
-    if not rows:
-        values = {alias: _whole(alias, array) for alias, array in outputs.items()}
-        return orjson.dumps({"outputs": _unnamed(values)}, option=_OPTIONS)
-    batch = None
-    for alias, array in outputs.items():
-        if array.ndim == 0:
-            raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
-        if batch is not None and len(array) != batch:
-            raise InvalidArgument(
-                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {batch}"
-            )
-        batch = len(array)
-    if len(outputs) == 1:
-        ((alias, array),) = outputs.items()
-        return orjson.dumps({"predictions": _whole(alias, array)}, option=_OPTIONS)
-    columns = {alias: _rows(alias, array) for alias, array in outputs.items()}
-    predictions = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    return orjson.dumps({"predictions": predictions}, option=_OPTIONS)
-
-
-def _unnamed(values: Mapping[str, Any]) -> Any:
-    return next(iter(values.values())) if len(values) == 1 else values
-
-
-def _whole(alias: str, array: Array) -> Any:
-    """A tensor as something that orjson writes."""
-    array = _writable(alias, array)
-    if array.dtype == np.object_:
-        return array.tolist()
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return orjson.Fragment(_with_infinities(array))
-    return array if array.ndim else array[()]
-
-
-def _rows(alias: str, array: Array) -> Iterator[Any]:
-    """The rows of a tensor, each as something that orjson writes."""
-    array = _writable(alias, array)
-    if array.dtype == np.object_:
-        yield from array.tolist()
-    elif array.dtype.kind == "f" and not np.isfinite(array).all():
-        for row in array:
-            yield orjson.Fragment(_with_infinities(np.asarray(row)))
-    else:
-        yield from array
-
-
-def _writable(alias: str, array: Array) -> Array:
-    """Contiguous and of a type that orjson knows; strings become text or {"b64": ...}."""
-    if array.dtype == np.object_:
-        write = _as_base64 if alias.endswith(_BYTES_SUFFIX) else _as_text
-        written = np.empty(array.size, dtype=np.object_)
-        for index, value in enumerate(array.reshape(-1)):
-            written[index] = write(value)
-        return written.reshape(array.shape)
-    if array.dtype.name in ("float16", "bfloat16"):
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "fiub":
-        raise InvalidArgument(f"Failed to write JSON value for tensor type: {array.dtype.name}")
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
-
-
-def _as_base64(value: bytes) -> dict[str, str]:
-    return {"b64": binascii.b2a_base64(value, newline=False).decode("ascii")}
-
-
-def _as_text(value: bytes) -> Any:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        # TensorFlow Serving writes such bytes as they are; a name ending in _bytes is how to avoid it.
-        text = json.dumps(value.decode(errors="surrogateescape"), ensure_ascii=False)
-        return orjson.Fragment(text.encode(errors="surrogateescape"))
-
-
-def _with_infinities(array: Array) -> bytes:
-    """Write a float tensor that holds NaN or Infinity.
-
-    orjson writes null for each of them, in order, and nothing else in a tensor is null.
-    """
-    strange = array[~np.isfinite(array)]
-    words = iter([b"NaN" if np.isnan(x) else b"Infinity" if x > 0 else b"-Infinity" for x in strange])
-    written = orjson.dumps(array if array.ndim else array[()], option=_OPTIONS)
-    return re.sub(rb"null", lambda _: next(words), written)
