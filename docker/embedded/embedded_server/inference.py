@@ -75,6 +75,7 @@ class Inference:
                 f"Was: {known.method_name}"
             )
         given = _complete(servable, known, inputs)
+        _check_types(known, given)
         _check_outputs(known, outputs)
         return self._run(servable, "Predict", name, given, tuple(outputs) or None)
 
@@ -228,7 +229,6 @@ def _described(signature: Signature) -> str:
 
 def _complete(servable: Servable, signature: Signature, given: Mapping[str, Array]) -> Mapping[str, Array]:
     """The inputs to execute with: those given, and the signature's defaults for those that are not."""
-    _check_types(signature, given)
     if given.keys() == signature.inputs.keys():
         return given
     defaults = servable.backend.signature_defs[signature.name].defaults
