@@ -215,6 +215,44 @@ def write_plain(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.serve)
 
 
+def write_adder(folder: Path, number: int) -> None:
+    """Adds `number`, which tells who answered; a loop of as many turns as its input says makes it slow."""
+    module = tf.Module()
+    module.number = tf.Variable(float(number))
+
+    def slow(turns: tf.Tensor) -> dict[str, tf.Tensor]:
+        step = tf.eye(64)
+        _, last = tf.while_loop(
+            lambda i, _: i < turns[0], lambda i, x: (i + 1, x @ step), (tf.constant(0, tf.int64), step)
+        )
+        return {"y": module.number + last[0, 1] + tf.zeros_like(turns, tf.float32)}
+
+    signatures = {
+        "serving_default": _function(
+            lambda x: {"y": tf.matmul(x, [[1.0]]) + module.number}, x=tf.TensorSpec([None, 1], tf.float32)
+        ),
+        "slow": _function(slow, turns=tf.TensorSpec([None], tf.int64)),
+    }
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def write_example_counter(folder: Path) -> None:
+    """Classifies and regresses serialized tf.Examples by how long they are; both read the same tensor."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        examples = tf.compat.v1.placeholder(tf.string, [None], "examples")
+        length = tf.cast(tf.strings.length(examples), tf.float32)
+        utils = tf.compat.v1.saved_model
+        signatures = {
+            "classify": utils.classification_signature_def(
+                examples, None, tf.stack([length, tf.zeros_like(length)], 1)
+            ),
+            "regress": utils.regression_signature_def(examples, length),
+        }
+        builder = utils.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+
+
 def write_two_signatures(folder: Path) -> None:
     """Two signatures, and none of them the default."""
     module = tf.Module()

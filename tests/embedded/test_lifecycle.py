@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded_server.servable import find_versions
+from embedded_server.versions import list_versions
 from running import PATIENCE, Server, free_port, run_to_end
 
 FOREVER = 10**12  # turns of the spin signature's loop
@@ -84,7 +84,7 @@ def test_of_two_folders_of_one_version_the_plain_name_counts(tmp_path: Path) -> 
         (tmp_path / f"00{name}").mkdir()
     (tmp_path / "020").mkdir()
     expected = {**{int(name): tmp_path / name for name in names}, 20: tmp_path / "020"}
-    assert find_versions(tmp_path) == expected
+    assert list_versions(tmp_path) == expected
 
 
 def test_version_that_is_not_there(models: Path) -> None:

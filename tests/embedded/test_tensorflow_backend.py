@@ -120,3 +120,10 @@ def test_what_is_no_saved_model(tmp_path: Path) -> None:
     for load in (TensorFlowBackend.load, read_signature_defs):
         with pytest.raises(StartError, match="cannot load the SavedModel in"):
             load(tmp_path)
+
+
+def test_a_failure_that_quotes_bytes_which_are_no_text(tmp_path: Path) -> None:
+    saved_models.write_texts(tmp_path / "1")
+    backend = TensorFlowBackend.load(tmp_path / "1")
+    with pytest.raises(InvalidArgument, match=r"could not correctly convert string: \\xff"):
+        backend.run(DEFAULT_SIGNATURE, {"text": np.array([b"\xff"], object)})

@@ -6,7 +6,12 @@ flags           the command line, with TensorFlow Serving's flag names
 errors          what can go wrong, and the HTTP status of each
 signature       what a signature takes and gives, without TensorFlow
 backend         the protocol of what executes a model; tensorflow_backend and openvino_backend do
-servable        versions on disk, the loaded model, and finding it by name
+servable        the loaded models, and finding one by name, version or label
+versions        versions on disk, and the policies that choose among them
+model_config    which models are served: by the flags, or by a file
+manager         loads and unloads versions as they come and go
+loading         makes a version on disk into a servable
+warmup          executes a model before anybody asks it
 inference       predict, classify and regress on arrays: what REST and gRPC do alike
 parsing         the JSON text of a request
 decoding        JSON to arrays

@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Sequence
 
-from embedded_server.errors import StartError
+from embedded_server.errors import ServingError, StartError
 from embedded_server.flags import parse_flags
+from embedded_server.loading import import_backend
+from embedded_server.manager import Manager
+from embedded_server.model_config import configured_models
+from embedded_server.servable import Models
+from embedded_server.serving import reserve_port, serve
 
 _log = logging.getLogger("embedded_server")
 
@@ -21,24 +25,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     try:
         flags = parse_flags(arguments)
-        from embedded_server.servable import Models, find_versions, load_servable
-        from embedded_server.serving import reserve_port, serve
-
-        find_versions(flags.model_base_path)  # before the imports that take seconds
+        models = Models()
+        manager = Manager(models, flags, configured_models(flags))
         listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
-        _log.info("Loading model %s from %s with %s", flags.model_name, flags.model_base_path, flags.backend)
-        began = time.monotonic()
-        servable = load_servable(flags)
-        _log.info(
-            "Successfully loaded servable version {name: %s version: %d} in %.1f s",
-            servable.name,
-            servable.version,
-            time.monotonic() - began,
-        )
-        models = Models({servable.name: {servable.version: servable}})
+        import_backend(flags.backend)
+        manager.start()
+        manager.wait_until_served()
         cut_off = serve(models, flags, listener, grpc_listener)
-    except StartError as error:
+    except (StartError, ServingError) as error:
         print(f"embedded_server: {error}", file=sys.stderr)
         return 1
     if cut_off:

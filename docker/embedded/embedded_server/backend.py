@@ -40,3 +40,6 @@ class Backend(Protocol):
         Returns an array for each output, strings as object arrays of bytes.
         Raises errors.ServingError: InvalidArgument where the input is to blame, Internal where not.
         """
+
+    def close(self) -> None:
+        """Free all that it holds. Called once, when nobody executes anything any more or ever will."""

@@ -24,11 +24,19 @@ class Flags:
     rest_api_num_threads: int | None
     rest_api_timeout: float
     model_name: str
-    model_base_path: Path
+    model_base_path: Path | None
     model_version: int | None
+    model_config_file: Path | None
+    model_config_file_poll_wait: float
+    file_system_poll_wait: float
+    max_num_load_retries: int
+    load_retry_interval: float
+    allow_version_labels_for_unavailable_models: bool
+    enable_model_warmup: bool
+    num_request_iterations_for_warmup: int
     backend: str
     precision: str
-    optimized_base_path: Path
+    optimized_base_path: Path | None
     intra_op_parallelism: int
     inter_op_parallelism: int
     shutdown_grace: int
@@ -64,14 +72,22 @@ def _truth(text: str) -> bool:
     return text in ("true", "1")
 
 
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
 def parse_flags(arguments: Sequence[str]) -> Flags:
     """Read the command line. Raises StartError for a wrong flag or value."""
     parser = _Parser(
         prog="python -m embedded_server",
         allow_abbrev=False,
-        description="Serves one SavedModel over TensorFlow Serving's REST and gRPC interfaces.",
+        description="Serves SavedModels over TensorFlow Serving's REST and gRPC interfaces.",
     )
     add = parser.add_argument
+
+    def add_switch(name: str, default: bool, help: str) -> None:
+        add(name, type=_truth, nargs="?", const=True, default=default, help=help)
+
     add("--port", type=_number(0, 65535), default=8500, help="port for gRPC, 0 for none (%(default)s)")
     add("--grpc_host", type=_text, default="127.0.0.1", help="address for gRPC (%(default)s)")
     add(
@@ -96,10 +112,55 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
     add(
         "--model_base_path",
         type=_text,
-        required=True,
-        help="folder with one numeric folder for each version",
+        help="folder with one numeric folder for each version (needed unless --model_config_file is given)",
     )
     add("--model_version", type=_number(0, 2**63 - 1), help="version to serve (default: the newest)")
+    add(
+        "--model_config_file",
+        type=_text,
+        help="ModelServerConfig in protobuf's text format: several models, version policies and labels; "
+        "--model_name and --model_base_path are ignored then",
+    )
+    add(
+        "--model_config_file_poll_wait_seconds",
+        type=_number(0),
+        default=0,
+        help="how often to look for changes of that file (%(default)s: never)",
+    )
+    add(
+        "--file_system_poll_wait_seconds",
+        type=_number(0),
+        default=1,
+        help="how often to look for new versions (%(default)s; 0: only at the start)",
+    )
+    add(
+        "--max_num_load_retries",
+        type=_number(0),
+        default=5,
+        help="how often to load a version again that could not be loaded (%(default)s)",
+    )
+    add(
+        "--load_retry_interval_micros",
+        type=_number(0, 2**63 - 1),
+        default=60_000_000,
+        help="time between two attempts to load (%(default)s: a minute)",
+    )
+    add_switch(
+        "--allow_version_labels_for_unavailable_models",
+        False,
+        "let a new label name a version that is not available yet, as none is at the start (%(default)s)",
+    )
+    add_switch(
+        "--enable_model_warmup",
+        True,
+        "make the model's recorded requests, or one that is made up, before it is available (%(default)s)",
+    )
+    add(
+        "--num_request_iterations_for_warmup",
+        type=_number(1),
+        default=1,
+        help="how often to make each recorded request (%(default)s)",
+    )
     add(
         "--backend",
         choices=("tensorflow", "openvino"),
@@ -135,13 +196,10 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         default=15,
         help="how long SIGTERM waits for requests in flight (%(default)s)",
     )
-    add(
+    add_switch(
         "--enable_signature_method_name_check",
-        type=_truth,
-        default=False,
-        nargs="?",
-        const=True,
-        help="refuse to classify and regress with signatures that were not saved for it (%(default)s)",
+        False,
+        "refuse to classify and regress with signatures that were not saved for it (%(default)s)",
     )
     add(
         "--monitoring_config_file",
@@ -151,7 +209,11 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
     values = parser.parse_args(arguments)
     if values.port == values.rest_api_port:
         raise StartError(f"--port and --rest_api_port are both {values.port}: they must differ")
-    base_path = Path(values.model_base_path)
+    if values.model_config_file is None and values.model_base_path is None:
+        parser.error("no model is named: add --model_base_path, or --model_config_file")
+    for flag in ("model_version", "optimized_base_path"):
+        if values.model_config_file is not None and getattr(values, flag) is not None:
+            parser.error(f"--{flag} goes with --model_base_path; leave it out beside --model_config_file")
     return Flags(
         grpc_port=values.port,
         grpc_host=values.grpc_host,
@@ -161,11 +223,19 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         rest_api_num_threads=values.rest_api_num_threads,
         rest_api_timeout=values.rest_api_timeout_in_ms / 1000,
         model_name=values.model_name,
-        model_base_path=base_path,
+        model_base_path=_path(values.model_base_path),
         model_version=values.model_version,
+        model_config_file=_path(values.model_config_file),
+        model_config_file_poll_wait=values.model_config_file_poll_wait_seconds,
+        file_system_poll_wait=values.file_system_poll_wait_seconds,
+        max_num_load_retries=values.max_num_load_retries,
+        load_retry_interval=values.load_retry_interval_micros / 1e6,
+        allow_version_labels_for_unavailable_models=values.allow_version_labels_for_unavailable_models,
+        enable_model_warmup=values.enable_model_warmup,
+        num_request_iterations_for_warmup=values.num_request_iterations_for_warmup,
         backend=values.backend,
         precision=values.precision,
-        optimized_base_path=Path(values.optimized_base_path or base_path / ".optimized"),
+        optimized_base_path=_path(values.optimized_base_path),
         intra_op_parallelism=values.tensorflow_intra_op_parallelism,
         inter_op_parallelism=values.tensorflow_inter_op_parallelism,
         shutdown_grace=values.shutdown_grace_seconds,

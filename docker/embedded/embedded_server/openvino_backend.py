@@ -105,6 +105,14 @@ class OpenVinoBackend:
         # OpenVINO has fewer number formats than TensorFlow; clients see the signature's own.
         return {name: answer[name].astype(specs.outputs[name].dtype.numpy, copy=False) for name in wanted}
 
+    def close(self) -> None:
+        """See backend.Backend.close."""
+        for program in self._programs.values():
+            program.close()  # more than once for what signatures share
+        self._programs = {}
+        if self._rest is not None:
+            self._rest.close()
+
 
 class _Program:
     """One artefact.Program, loaded."""
@@ -139,7 +147,7 @@ class _Program:
         if self._session is not None:
             try:
                 crossing = self._front(*(inputs[name] for name in self._fed))
-            except tf.errors.OpError as error:
+            except (tf.errors.OpError, UnicodeDecodeError) as error:
                 raise translated(error) from error
             given.update(zip(self._program.crossing, crossing, strict=True))
         request = self._requests.get()
@@ -154,6 +162,13 @@ class _Program:
             raise InvalidArgument(" ".join(str(error).split())[:300]) from error
         finally:
             self._requests.put(request)
+
+    def close(self) -> None:
+        """Free the compiled model, which the requests hold, and the front."""
+        while not self._requests.empty():
+            self._requests.get()
+        if self._session is not None:
+            self._session.close()
 
 
 def _check_shape(name: str, value: Array, spec: TensorSpec) -> None:

@@ -1,19 +1,22 @@
-"""Versions on disk, the loaded model, and finding it by name.
+"""The loaded models, and finding one by name, version or label.
 
-Version numbers, messages and states are those of TensorFlow Serving (core/basic_manager.cc,
+Messages and states are those of TensorFlow Serving (core/basic_manager.cc, model_servers/server_core.cc,
 model_servers/get_model_status_impl.cc).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import Literal
 
 from embedded_server.backend import Backend
-from embedded_server.errors import InvalidArgument, NotFound, StartError
-from embedded_server.flags import Flags
+from embedded_server.errors import InvalidArgument, NotFound
+
+State = Literal["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
+"""As in get_model_status.proto."""
 
 
 @dataclass(frozen=True)
@@ -27,98 +30,108 @@ class Servable:
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """What the status call says of one version; state as in get_model_status.proto."""
+    """What the status call says of one version; error_code is the name of a gRPC code."""
 
     version: int
-    state: str = "AVAILABLE"
+    state: State
     error_code: str = "OK"
     error_message: str = ""
 
 
-@dataclass(frozen=True)
-class Models:
-    """What is being served: model name -> version number -> servable."""
+class Loaded:
+    """A servable and the number of requests that use it."""
 
-    served: Mapping[str, Mapping[int, Servable]]
+    def __init__(self, servable: Servable) -> None:
+        self.servable = servable
+        self._lock = threading.Lock()
+        self._users = 0
+        self._when_idle: Callable[[], None] | None = None
+
+    def acquire(self) -> bool:
+        """Use it; False if it is retired."""
+        with self._lock:
+            if self._when_idle is not None:
+                return False
+            self._users += 1
+            return True
+
+    def release(self) -> None:
+        """Use it no longer."""
+        with self._lock:
+            self._users -= 1
+            idle = self._when_idle if self._users == 0 else None
+        if idle is not None:
+            idle()
+
+    def retire(self, when_idle: Callable[[], None]) -> None:
+        """Let nobody else use it; `when_idle` is called once, as soon as nobody does."""
+        with self._lock:
+            self._when_idle = when_idle
+            idle = self._users == 0
+        if idle:
+            when_idle()
+
+
+@dataclass(frozen=True)
+class View:
+    """What is served at one moment, by model name."""
+
+    served: Mapping[str, Mapping[int, Loaded]] = field(default_factory=dict)
+    statuses: Mapping[str, Mapping[int, VersionStatus]] = field(default_factory=dict)
+    """Of everything that was ever to be served; a version keeps its last state."""
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+class Models:
+    """What is being served, for those who answer requests. May be used from several threads at once."""
+
+    def __init__(self, view: View | None = None) -> None:
+        self._view = view or View()
+
+    @property
+    def view(self) -> View:
+        """The present state; it never changes, another one takes its place."""
+        return self._view
+
+    def show(self, view: View) -> None:
+        """Serve `view` from now on. Whoever removes a servable retires it afterwards."""
+        self._view = view
 
     @contextmanager
     def use(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
-        """The servable of a request: the version asked for, or the newest. It stays loaded while in use.
+        """The servable of a request: the version or label asked for, or the newest. Loaded while in use.
 
-        Raises NotFound for an unknown name or version, InvalidArgument for an unknown label (none are
-        known yet).
+        Raises NotFound for an unknown name or version, InvalidArgument for an unknown label.
         """
+        loaded = self._find(name, version, label)
+        while not loaded.acquire():  # retired since it was found, so it is no longer there
+            loaded = self._find(name, version, label)
+        try:
+            yield loaded.servable
+        finally:
+            loaded.release()
+
+    def _find(self, name: str, version: int | None, label: str | None) -> Loaded:
+        view = self._view
         if label is not None:
-            raise InvalidArgument(f"Unrecognized servable version label: {label}")
-        versions = self.served.get(name, {})
+            version = view.labels.get(name, {}).get(label)
+            if version is None:
+                raise InvalidArgument(f"Unrecognized servable version label: {label}")
+        versions = view.served.get(name, {})
         wanted = max(versions, default=None) if version is None else version
-        servable = None if wanted is None else versions.get(wanted)
-        if servable is None:
+        loaded = None if wanted is None else versions.get(wanted)
+        if loaded is None:
             asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise NotFound(f"Servable not found for request: {asked}")
-        yield servable
+        return loaded
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The state of one version, or of all, the newest first. Raises NotFound."""
-        versions = self.served.get(name, {})
+        statuses = self._view.statuses.get(name, {})
         if version is not None:
-            if version not in versions:
+            if version not in statuses:
                 raise NotFound(f"Could not find version {version} of model {name}")
-            return [VersionStatus(version)]
-        if not versions:
+            return [statuses[version]]
+        if not statuses:
             raise NotFound(f"Could not find any versions of model {name}")
-        return [VersionStatus(number) for number in sorted(versions, reverse=True)]
-
-
-def find_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders below a base path: number -> folder. Names that are no number do not count.
-
-    Raises StartError where there is no such folder, or no version in it.
-    """
-    try:
-        entries = [entry for entry in base_path.iterdir() if entry.is_dir()]
-    except OSError as error:
-        raise StartError(f"--model_base_path {base_path}: {error.strerror}") from error
-    # Of 7 and 007 the plain one counts, as for the task runner: the shortest name comes last, and stays.
-    entries.sort(key=lambda entry: len(entry.name), reverse=True)
-    versions = {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit()}
-    if not versions:
-        hint = "its folders must be named by numbers, such as 1"
-        if (base_path / "saved_model.pb").exists():
-            hint = f"it is itself a SavedModel: move it into a folder {base_path / '1'}"
-        raise StartError(f"no version of the model in --model_base_path {base_path}: {hint}")
-    return versions
-
-
-def load_servable(flags: Flags) -> Servable:
-    """Load the version that the flags name. Raises StartError where that cannot be done."""
-    versions = find_versions(flags.model_base_path)
-    version = max(versions) if flags.model_version is None else flags.model_version
-    if version not in versions:
-        there = ", ".join(map(str, sorted(versions)))
-        raise StartError(f"no version {version} in --model_base_path {flags.model_base_path}: it has {there}")
-    return Servable(flags.model_name, version, _load_backend(flags, versions[version], version))
-
-
-def _load_backend(flags: Flags, version_folder: Path, version: int) -> Backend:
-    # Imported here: each takes seconds, and a wrong flag should not have to wait for that.
-    if flags.backend == "openvino":
-        from embedded_server.openvino_backend import OpenVinoBackend
-
-        artefact_folder = flags.optimized_base_path / str(version)
-        return OpenVinoBackend.load(
-            version_folder,
-            artefact_folder,
-            flags.precision,
-            intra_op_parallelism=flags.intra_op_parallelism,
-            inter_op_parallelism=flags.inter_op_parallelism,
-            timeout=flags.rest_api_timeout,
-        )
-    from embedded_server.tensorflow_backend import TensorFlowBackend
-
-    return TensorFlowBackend.load(
-        version_folder,
-        intra_op_parallelism=flags.intra_op_parallelism,
-        inter_op_parallelism=flags.inter_op_parallelism,
-        timeout=flags.rest_api_timeout,
-    )
+        return [statuses[number] for number in sorted(statuses, reverse=True)]

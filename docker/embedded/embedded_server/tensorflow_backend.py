@@ -43,8 +43,14 @@ _ERRORS: Mapping[int, type[errors.ServingError]] = {
 }
 
 
-def translated(error: tf.errors.OpError) -> errors.ServingError:
-    """TensorFlow's error as one that clients are told."""
+def translated(error: tf.errors.OpError | UnicodeDecodeError) -> errors.ServingError:
+    """TensorFlow's error as one that clients are told.
+
+    UnicodeDecodeError is what becomes of a message that quotes an input which is no text: TensorFlow's
+    binding cannot make a str of it, and forgets of what kind it was.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return errors.InvalidArgument(error.object.decode(errors="backslashreplace"))
     return _ERRORS.get(error.error_code, errors.Internal)(error.message)
 
 
@@ -145,8 +151,14 @@ class TensorFlowBackend:
             )
         try:
             return call(inputs)
-        except tf.errors.OpError as error:
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise translated(error) from error
+
+    def close(self) -> None:
+        """Close the session, which frees the variables; see backend.Backend.close."""
+        self._calls.clear()
+        self._functions = {}
+        self._session.close()
 
     def _make_call(self, signature: Signature, wanted: tuple[str, ...]) -> _Call:
         for name in wanted:

@@ -1,0 +1,97 @@
+"""Makes a version on disk into a servable: loads it, and warms it up."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import logging
+import time
+from pathlib import Path
+
+from embedded_server.backend import Backend
+from embedded_server.flags import Flags
+from embedded_server.model_config import ModelConfig
+from embedded_server.servable import Servable
+
+_log = logging.getLogger(__name__)
+
+
+def import_backend(backend: str) -> None:
+    """Import all that loading needs: it takes seconds, and no load should wait for it.
+
+    What was imported is then hidden from the garbage collector, which otherwise looks through TensorFlow's
+    300,000 objects each time, for 0.1 s in which nothing is answered.
+    """
+    importlib.import_module(f"embedded_server.{backend}_backend")
+    importlib.import_module("embedded_server.warmup")
+    gc.collect()
+    gc.freeze()
+
+
+def artefact_folder(model: ModelConfig, version: int) -> Path:
+    """Where the optimized artefact of a version is."""
+    return model.optimized_base_path / str(version)
+
+
+def load_servable(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Servable:
+    """Load a version and warm it up.
+
+    Raises StartError where it cannot be loaded, ServingError where a recorded warm-up request fails.
+    """
+    began = time.monotonic()
+    _log.info("Loading servable version {name: %s version: %d} from %s", model.name, version, folder)
+    servable = Servable(model.name, version, load_backend(flags, model, version, folder))
+    loaded = time.monotonic()
+    try:
+        if flags.enable_model_warmup:
+            from embedded_server.warmup import warm_up
+
+            warm_up(servable, folder, flags.num_request_iterations_for_warmup)
+    except Exception:
+        servable.backend.close()
+        raise
+    _log.info(
+        "Successfully loaded servable version {name: %s version: %d} in %.1f s, and %.1f s of warm-up",
+        model.name,
+        version,
+        loaded - began,
+        time.monotonic() - loaded,
+    )
+    return servable
+
+
+def load_backend(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Backend:
+    """What executes a version. Raises StartError where it cannot be loaded."""
+    # Imported here: each takes seconds, and a wrong flag should not have to wait for that.
+    if flags.backend == "openvino":
+        from embedded_server.openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend.load(
+            folder,
+            artefact_folder(model, version),
+            flags.precision,
+            intra_op_parallelism=flags.intra_op_parallelism,
+            inter_op_parallelism=flags.inter_op_parallelism,
+            timeout=flags.rest_api_timeout,
+        )
+    from embedded_server.tensorflow_backend import TensorFlowBackend
+
+    return TensorFlowBackend.load(
+        folder,
+        intra_op_parallelism=flags.intra_op_parallelism,
+        inter_op_parallelism=flags.inter_op_parallelism,
+        timeout=flags.rest_api_timeout,
+    )
+
+
+def unload(servable: Servable) -> None:
+    """Free all that a servable holds; nobody uses it any more."""
+    servable.backend.close()
+    gc.collect()  # graphs refer to themselves
+    # glibc keeps freed memory for itself, as TensorFlow Serving's allocator would, which is told to let go
+    # too (MallocExtension_ReleaseToSystem). Other libraries of C have no such call.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    _log.info("Done unloading servable version {name: %s version: %d}", servable.name, servable.version)
