@@ -5,8 +5,8 @@ This one sends bytes that were made before the clock started, waits for all conn
 reads the answers with a parser in C.
 
     Load       which request goes to which replica and when, and what became of it
-    Replica    one address of the service and its idle connections
-    Wire       one connection: connects, sends and receives without ever blocking
+    Replica    one address of the service and its idle connections (tasks.lib.wire)
+    Wire       one connection: connects, sends and receives without ever blocking, over REST or gRPC
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib.errors import ServerError
+from tasks.lib.rest_wire import RestReplica
 from tasks.lib.wire import Replica, Wire
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Block:
     seconds: float
     """How long the block took, failed requests included."""
     errors: int
-    """Requests that failed: another status than 200, a broken connection, or a timeout."""
+    """Requests that failed: another status than 200 (gRPC: OK), a broken connection, or a timeout."""
     sent: tuple[int, ...]
     """Requests given to each address, in the order of the addresses.
 
@@ -76,13 +77,14 @@ class Load:
     replicas get equally many, each over a connection of its own but one request at a time in all.
 
     `timeout` is in seconds, for a whole exchange; in open loop it counts from the scheduled time. Names
-    are looked up once. Raises ServerError for an address that is not http:// or has no valid port.
+    are looked up once. Raises ServerError for an address that is neither http:// nor grpc://, or has no
+    valid port.
     """
 
     def __init__(self, urls: Sequence[str], timeout: float, connections: int = 1) -> None:
         if not urls or connections < 1:
             raise ValueError(f"{len(urls)} addresses and {connections} connections make no load")
-        self._replicas = [Replica(number, url) for number, url in enumerate(urls)]
+        self._replicas = [_replica(number, url) for number, url in enumerate(urls)]
         self._timeout = timeout
         self._connections = connections
         self._share = math.ceil(connections / len(urls))
@@ -134,10 +136,8 @@ class Load:
             raise
 
     def _run(self, requests: Sequence[Prepared], schedule: Sequence[float] | None) -> Block:
-        import httptools
         import numpy as np
 
-        failures = (OSError, httptools.HttpParserError, httptools.HttpParserUpgrade)
         clock, busy, count, timeout = time.perf_counter, self._busy, len(requests), self._timeout
         latencies = array("d")  # a list of floats takes four times as much memory
         sent = [0] * len(self._replicas)
@@ -162,7 +162,7 @@ class Load:
                 sent[wire.replica.number] += 1
                 try:
                     wire.send(request[wire.replica.number], began)
-                except failures as failure:
+                except OSError as failure:
                     self._raise_if_ours(failure)
                     errors += 1
                     self._release(wire, False)
@@ -183,21 +183,22 @@ class Load:
             for key, events in self._events(wait, arrival):
                 wire = key.data
                 if wire not in busy:
-                    wire.discard()  # an idle connection stirs when the server closes it: no request's fault
+                    wire.rest(events)  # most often the server closes it: no request's fault
                     continue
                 try:
-                    status = wire.proceed(events)
-                except failures as failure:
+                    succeeded = wire.proceed(events)
+                except OSError as failure:
                     self._raise_if_ours(failure)
                     errors += 1
                     self._release(wire, False)
                     continue
-                if status == 200:
+                if succeeded is None:
+                    continue
+                if succeeded:
                     latencies.append(clock() - wire.began)
-                elif status:
+                else:
                     errors += 1
-                if status:
-                    self._release(wire, wire.reusable)
+                self._release(wire, wire.reusable)
         return Block(np.array(latencies), clock() - start, errors, tuple(sent), start)
 
     def _take(self) -> Wire:
@@ -208,7 +209,7 @@ class Load:
             if replica.in_flight < self._share:
                 break
         # The one that was used last: the others may rest so long that the server closes them.
-        wire = replica.idle.pop() if replica.idle else Wire(replica, self._selector)
+        wire = replica.idle.pop() if replica.idle else replica.wire(self._selector)
         replica.in_flight += 1
         self._busy[wire] = None
         return wire
@@ -238,11 +239,12 @@ class Load:
         `wanted` is the number of connections to each replica. What cannot be connected now is tried
         again when a request needs it, and then counts.
         """
-        for key, _ in self._selector.select(0):
-            key.data.discard()
+        while stirring := self._selector.select(0):
+            for key, events in stirring:
+                key.data.rest(events)
         wanted = min(wanted, math.ceil(requests / len(self._replicas)))
         connecting = [
-            Wire(replica, self._selector)
+            replica.wire(self._selector)
             for replica in self._replicas
             for _ in range(wanted - len(replica.idle))
         ]
@@ -253,7 +255,7 @@ class Load:
         while any(wire.connecting for wire in connecting) and (left := deadline - time.perf_counter()) > 0:
             for key, events in self._selector.select(left):
                 if not key.data.connecting:
-                    key.data.discard()  # the server closes it again
+                    key.data.rest(events)  # the server closes it again, say
                     continue
                 with self._forgiving(key.data):
                     key.data.proceed(events)
@@ -272,9 +274,9 @@ class Load:
             self._raise_if_ours(failure)
             wire.discard()
 
-    def _raise_if_ours(self, failure: Exception) -> None:
+    def _raise_if_ours(self, failure: OSError) -> None:
         """A limit of this process is no failure of the server."""
-        if isinstance(failure, OSError) and failure.errno in (errno.EMFILE, errno.ENFILE):
+        if failure.errno in (errno.EMFILE, errno.ENFILE):
             raise ServerError(
                 f"This process may not open {self._connections} connections: {failure.strerror}.",
                 "Use fewer connections, or allow more open files with `ulimit -n`.",
@@ -288,3 +290,18 @@ class Load:
         for replica in self._replicas:
             replica.idle.clear()
             replica.in_flight = 0
+
+
+def _replica(number: int, url: str) -> Replica:
+    """The address `url`; its scheme says what is spoken there. Raises ServerError if nobody speaks that."""
+    scheme = url.partition("://")[0]
+    if scheme == "http":
+        return RestReplica(number, url)
+    if scheme == "grpc":
+        from tasks.lib.grpc_client import PredictReplica
+
+        return PredictReplica(number, url)
+    raise ServerError(
+        f"{url} is no address that can be measured.",
+        "Give an address that begins with http:// (REST) or grpc://.",
+    )

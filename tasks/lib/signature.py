@@ -53,12 +53,7 @@ def default_signature(metadata: Mapping[str, Any]) -> Signature:
     `serving_default`, or the only predict signature there is. Raises ModelError if neither exists, and
     ServerError if `metadata` is not what TensorFlow Serving answers.
     """
-    try:
-        definitions = dict(metadata["metadata"]["signature_def"]["signature_def"])
-    except (KeyError, TypeError, ValueError):
-        raise ServerError(
-            "The server describes no signatures in its metadata.", "Check the address and what listens there."
-        ) from None
+    definitions = _definitions(metadata)
     callable_names = [name for name, one in definitions.items() if one.get("method_name") == PREDICT_METHOD]
     if DEFAULT_SIGNATURE in definitions:
         name = DEFAULT_SIGNATURE
@@ -70,7 +65,29 @@ def default_signature(metadata: Mapping[str, Any]) -> Signature:
             f"The model has no {DEFAULT_SIGNATURE} signature, only: {names}.",
             f"Export it with a signature called {DEFAULT_SIGNATURE}.",
         )
-    definition = definitions[name]
+    return _signature(name, definitions[name])
+
+
+def named_signature(metadata: Mapping[str, Any], name: str) -> Signature:
+    """The signature called `name`. Raises ModelError if there is none, ServerError as default_signature."""
+    definitions = _definitions(metadata)
+    if name not in definitions:
+        raise ModelError(
+            f"The model has no signature {name!r}.", f"Choose one of: {', '.join(sorted(definitions))}."
+        )
+    return _signature(name, definitions[name])
+
+
+def _definitions(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(metadata["metadata"]["signature_def"]["signature_def"])
+    except (KeyError, TypeError, ValueError):
+        raise ServerError(
+            "The server describes no signatures in its metadata.", "Check the address and what listens there."
+        ) from None
+
+
+def _signature(name: str, definition: Mapping[str, Any]) -> Signature:
     return Signature(name, _tensors(definition.get("inputs", {})), _tensors(definition.get("outputs", {})))
 
 

@@ -1,4 +1,10 @@
-"""HTTP/1.1 connections to a predict address that never block: what the load generator sends through."""
+"""Connections that never block: what the load generator sends through.
+
+    Replica    one address of the service and its idle connections
+    Wire       one TCP connection to it, whatever is spoken over it
+
+tasks.lib.rest_wire and tasks.lib.grpc_wire say what is spoken.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ import contextlib
 import os
 import selectors
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,34 +22,37 @@ from tasks.lib.errors import ServerError
 RECEIVE_SIZE = 1 << 16
 
 
-class Replica:
+class Replica(ABC):
     """One address of the service."""
 
-    def __init__(self, number: int, url: str) -> None:
+    def __init__(self, number: int, url: str, default_port: int) -> None:
         parts = urlsplit(url.rstrip("/"))
         try:
             port = parts.port
         except ValueError:
             raise ServerError(f"{url} has no valid port.", "Give it a port between 1 and 65535.") from None
-        if parts.scheme != "http" or not parts.hostname:
+        if not parts.hostname:
             raise ServerError(
-                f"{url} is no address that can be measured.", "Give an address that begins with http://."
+                f"{url} is no address that can be measured.",
+                "Give an address that begins with http:// or grpc:// and names a host.",
             )
         self.number = number
         """Its place among the replicas."""
         self.in_flight = 0
         self.idle: list[Wire] = []
         """Connected and ready, the one that was used last at the end."""
-        self._host, self._port = parts.hostname, port or 80
-        self._head = (
-            f"POST {parts.path}:predict HTTP/1.1\r\n"
-            f"Host: {parts.netloc}\r\n"
-            "Content-Type: application/json\r\n"
-        )
+        self.netloc = parts.netloc
+        self.path = parts.path
+        self._host, self._port = parts.hostname, port or default_port
         self._addresses: list[tuple[socket.AddressFamily, Any]] = []
 
+    @abstractmethod
     def request(self, body: bytes) -> bytes:
-        return f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        """What is sent of a predict request whose JSON text is `body`, made before any clock starts."""
+
+    @abstractmethod
+    def wire(self, selector: selectors.BaseSelector) -> Wire:
+        """A new connection, still to be made."""
 
     def addresses(self) -> list[tuple[socket.AddressFamily, Any]]:
         """What the host's name stands for. Raises OSError if nobody knows it."""
@@ -52,23 +62,30 @@ class Replica:
         return self._addresses
 
 
-class Wire:
-    """One HTTP/1.1 connection to a replica. Its methods raise OSError or httptools' parser errors."""
+class Wire(ABC):
+    """One connection to a replica, with one request in flight at a time.
+
+    Its methods raise OSError for whatever ends the exchange: a broken connection, or one that answers in
+    another language. What is received goes to `_received`, which sets `succeeded` and `reusable` once
+    the answer is complete.
+    """
 
     def __init__(self, replica: Replica, selector: selectors.BaseSelector) -> None:
         self.replica = replica
         self.began = 0.0
         """When the clock of the request in flight started (time.perf_counter)."""
+        self.succeeded: bool | None = None
+        """Whether the answer is what was asked for; None until it is complete."""
         self.reusable = False
         """After an answer: whether the next request can go the same way."""
         self.connecting = False
+        """From `connect` on until a request can be sent."""
+        self._dialling = False
         self._selector = selector
         self._socket: socket.socket | None = None
         self._untried: Iterator[tuple[socket.AddressFamily, Any]] = iter(())
         self._unsent: bytes | memoryview = b""
-        self._status = 0
-        """0 until the answer is complete."""
-        self._parser: Any = None
+        self._write_blocked = False
 
     @property
     def connected(self) -> bool:
@@ -81,47 +98,40 @@ class Wire:
 
     def send(self, request: bytes, began: float) -> None:
         """Send a prepared request, or as much as goes out at once; `proceed` does the rest."""
-        self.began, self._unsent, self._status = began, request, 0
+        self.began, self.succeeded = began, None
+        self._compose(request)
         if self._socket is None:
             self.connect()
-        else:
-            self._write(self._socket)
 
-    def proceed(self, events: int) -> int:
-        """Do what the socket is ready for. The status of the answer once it is complete, 0 before."""
+    def proceed(self, events: int) -> bool | None:
+        """Do what the socket is ready for. Whether the request succeeded, once that is known."""
         assert self._socket is not None, "nothing happens on a closed connection"
-        if self.connecting:
-            self._finish_connecting(self._socket)
-            return 0
+        if self._dialling:
+            self._finish_dialling(self._socket)
+            return None
         if events & selectors.EVENT_WRITE and self._unsent:
             self._write(self._socket)
-        if not events & selectors.EVENT_READ:
-            return 0
-        try:
-            received = self._socket.recv(RECEIVE_SIZE)
-        except BlockingIOError:
-            return 0
-        if not received:
-            raise ConnectionError("closed before the answer was complete")
-        self._parser.feed_data(received)
-        return self._status
+        if events & selectors.EVENT_READ:
+            try:
+                received = self._socket.recv(RECEIVE_SIZE)
+            except BlockingIOError:
+                return None
+            if not received:
+                raise ConnectionError("closed before the answer was complete")
+            self._received(received)
+        return self.succeeded
 
-    def on_message_complete(self) -> None:
-        """Called by the parser."""
-        status = int(self._parser.get_status_code())
-        if status >= 200:  # below it is an interim one; the answer is still to come
-            # Asked only now: the parser has forgotten it as soon as this returns. After an answer that
-            # nobody asked for, or that came before the whole request was sent, nothing would fit any more.
-            self.reusable = not (self._status or self._unsent) and self._parser.should_keep_alive()
-            self._status = self._status or status
+    @abstractmethod
+    def rest(self, events: int) -> None:
+        """The socket stirs while no request is in flight."""
 
     def close(self) -> None:
         if self._socket is not None:
             with contextlib.suppress(KeyError):  # what was interrupted may not have come so far
                 self._selector.unregister(self._socket)
             self._socket.close()
-            self._socket = self._parser = None
-        self.connecting = False
+            self._socket = None
+        self.connecting = self._dialling = False
 
     def discard(self) -> None:
         """Close it, and let nobody take it for an idle one."""
@@ -129,10 +139,26 @@ class Wire:
         if self in self.replica.idle:
             self.replica.idle.remove(self)
 
+    @abstractmethod
+    def _opened(self) -> None:
+        """The connection is there: say what must be said first. Ends `connecting`, now or later."""
+
+    @abstractmethod
+    def _compose(self, request: bytes) -> None:
+        """Say the request, at once or as soon as it may be said."""
+
+    @abstractmethod
+    def _received(self, data: bytes) -> None:
+        """Understand what the server says."""
+
+    def _say(self, data: bytes) -> None:
+        """Send this behind what is still unsent; where there is no connection yet, once there is one."""
+        self._unsent = b"".join((self._unsent, data)) if self._unsent else data
+        if self._socket is not None and not self._dialling and not self._write_blocked:
+            self._write(self._socket)
+
     def _try_next(self, failure: OSError) -> None:
         """Begin to connect to the next address there is; raises the last one's failure after the last."""
-        import httptools
-
         for family, address in self._untried:
             self.close()
             try:
@@ -140,8 +166,7 @@ class Wire:
                 self._socket.setblocking(False)
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._selector.register(self._socket, selectors.EVENT_WRITE, self)
-                self.connecting = True
-                self._parser = httptools.HttpResponseParser(self)
+                self.connecting = self._dialling = True
                 with contextlib.suppress(BlockingIOError):
                     self._socket.connect(address)
             except OSError as reason:
@@ -150,27 +175,25 @@ class Wire:
                 return
         raise failure
 
-    def _finish_connecting(self, connection: socket.socket) -> None:
+    def _finish_dialling(self, connection: socket.socket) -> None:
         code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._try_next(OSError(code, os.strerror(code)))
             return
-        self.connecting = False
+        self._dialling = self._write_blocked = False
         self._selector.modify(connection, selectors.EVENT_READ, self)
-        if self._unsent:
+        self._opened()
+        if self._unsent and not self._write_blocked:
             self._write(connection)
 
     def _write(self, connection: socket.socket) -> None:
-        waited = isinstance(self._unsent, memoryview)
         try:
             sent = connection.send(self._unsent)
         except BlockingIOError:
             sent = 0
-        if sent == len(self._unsent):
-            self._unsent = b""
-            if waited:
-                self._selector.modify(connection, selectors.EVENT_READ, self)
-        else:
-            self._unsent = memoryview(self._unsent)[sent:]
-            if not waited:
-                self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+        blocked = sent < len(self._unsent)
+        self._unsent = memoryview(self._unsent)[sent:] if blocked else b""
+        if blocked != self._write_blocked:
+            self._write_blocked = blocked
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+            self._selector.modify(connection, wanted, self)
