@@ -44,26 +44,26 @@ def _embedded(settings: Settings, only: list[str]) -> tuple[list[str], dict[str,
     """
     python = str(environment.ensure(settings))
     tools = settings.paths.state / "test-tools"
-    requirements = settings.paths.root / EMBEDDED / "requirements.txt"
-    stamp = tools / "installed"
-    if not stamp.is_file() or stamp.read_text() != requirements.read_text():
-        wanted = [
-            "install",
-            "--quiet",
-            "--upgrade",
-            "--target",
-            str(tools),
-            "--requirement",
-            str(requirements),
-        ]
-        if _call(settings, [*environment.pip(settings), *wanted], {}):
-            raise SuiteError(
-                "The tools of the embedded server's tests cannot be installed.", "pip says why above."
-            )
-        if not settings.dry:
-            stamp.write_text(requirements.read_text())
+    _install(settings, "requirements.txt", tools)
+    # Clients of others, which run in processes of their own with all else from the embedded environment.
+    _install(settings, "clients.txt", tools / "clients", "--no-deps")
     path = f"{environment.SOURCES}:{settings.paths.shown(tools)}"
     return [python, "-m", "pytest", str(EMBEDDED), *only], {"PYTHONPATH": path}
+
+
+def _install(settings: Settings, name: str, target: Path, *flags: str) -> None:
+    """Install a requirements file of the embedded server's tests into a folder, if that has it not yet."""
+    requirements = settings.paths.root / EMBEDDED / name
+    stamp = target / "installed"
+    if stamp.is_file() and stamp.read_text() == requirements.read_text():
+        return
+    wanted = ["--target", str(target), "--requirement", str(requirements), *flags]
+    if _call(settings, [*environment.pip(settings), "install", "--quiet", "--upgrade", *wanted], {}):
+        raise SuiteError(
+            "The tools of the embedded server's tests cannot be installed.", "pip says why above."
+        )
+    if not settings.dry:
+        stamp.write_text(requirements.read_text())
 
 
 def _call(settings: Settings, argv: list[str], added: Mapping[str, str]) -> int:
