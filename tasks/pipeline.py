@@ -28,7 +28,7 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     from tasks.benchmark import benchmark
     from tasks.build import build
     from tasks.download import download
-    from tasks.lib import variants
+    from tasks.lib import hardware, pinning, variants
     from tasks.lib.engines.choose import choose
     from tasks.lib.processes import uninterrupted
     from tasks.lib.report import check_format
@@ -43,6 +43,10 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     # Chosen once for both: asked for each step anew, auto could answer differently.
     engine = choose(its, engine or None, names).name
     reference = model or its.model
+    pinned = pinning.plan(its.serve.cpus, hardware.cores())
+    if pinned.is_apart:
+        # These servers are there to be measured: on the CPUs of the benchmark from the beginning.
+        c.config.serve.cpus = pinning.listed(pinned.servers)
     try:
         # The comparison is this task's result; what the other steps print is only progress here.
         with redirect_stdout(sys.stderr):

@@ -8,15 +8,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tasks.lib import agreement, console, contestants, inputs, obtain, record, stats, variants, verdict
+from tasks.lib import (
+    agreement,
+    console,
+    contestants,
+    hardware,
+    inputs,
+    obtain,
+    pinning,
+    record,
+    stats,
+    variants,
+    verdict,
+)
 from tasks.lib.agreement import Agreement
 from tasks.lib.client import Client
 from tasks.lib.contestants import Asked
 from tasks.lib.engines.base import Engine
 from tasks.lib.engines.choose import choose
 from tasks.lib.errors import GateFailed, NotComparable
-from tasks.lib.hardware import detect
+from tasks.lib.hardware import Hardware
 from tasks.lib.load import Load
+from tasks.lib.pinning import Pinning
 from tasks.lib.settings import Plan, Settings
 from tasks.lib.signature import Signature, default_signature
 from tasks.lib.store import Model
@@ -57,6 +70,9 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     managed = [one for one in asked if not one.urls]
     for one in managed:
         variants.check(settings, one.variant)  # a misspelt one is told before anything is downloaded
+    pinned = _pinning(settings, asked)
+    if pinned is not None and pinned.is_apart:
+        settings = replace(settings, serve=replace(settings.serve, cpus=pinned.servers))
     engine = choose(settings, contest.engine, [one.variant for one in managed]) if managed else None
     references = dict.fromkeys(one.reference or contest.model for one in managed)
     models = {reference: obtain.ensure(settings, reference) for reference in references}
@@ -64,10 +80,10 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
         console.note(
             f"would measure {' and '.join(one.name for one in asked)} until the interval is narrower than "
             f"{contest.plan.ci_width:.1%}, or for {contest.plan.max_seconds:g} s, starting the servers that "
-            "are not up"
+            f"are not up{'' if pinned is None else f'; {pinned}'}"
         )
         return
-    event = _Event(settings, contest, engine, models)
+    event = _Event(settings, contest, engine, models, pinned, hardware.detect())
     with ExitStack() as stack:
         against = None if contest.baseline is None else stack.enter_context(event.up(asked.pop(0)))
         for one in asked:
@@ -83,6 +99,9 @@ class _Event:
     contest: Contest
     engine: Engine | None
     models: Mapping[str, Model | None]
+    pinning: Pinning | None
+    machine: Hardware
+    """As it was at the beginning."""
 
     def up(self, asked: Asked) -> AbstractContextManager[Contestant]:
         model = None if asked.urls else self.models[asked.reference or self.contest.model]
@@ -99,12 +118,23 @@ class _Event:
         for connections in self.contest.connections:
             plan = replace(self.contest.plan, connections=connections)
             started, outcome, alone = record.now(), None, None
-            if baseline is None or answers is None:
-                alone = _alone(candidate, bodies, plan)
-            else:
-                outcome = self._compare(baseline, candidate, answers, bodies, plan)
-            engine = self.engine.name if self.engine is not None else None
-            yield record.Record(started, record.command_line(), engine, detect(), plan, outcome, alone)
+            apart = self.pinning is not None and self.pinning.is_apart
+            with pinning.confined(self.pinning.client if self.pinning and apart else ()):
+                if baseline is None or answers is None:
+                    alone = _alone(candidate, bodies, plan)
+                else:
+                    outcome = self._compare(baseline, candidate, answers, bodies, plan)
+            yield record.Record(
+                time=started,
+                command=record.command_line(),
+                engine=self.engine.name if self.engine is not None else None,
+                hardware=self.machine,
+                plan=plan,
+                verdict=outcome,
+                alone=alone,
+                pinning=self.pinning,
+                engine_version=self.engine.version() if self.engine is not None else {},
+            )
             if outcome is not None and outcome.p50 is None:
                 return  # they answer differently, at any number of connections
 
@@ -170,6 +200,19 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
             rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
     measured = verdict.measure([block for one in rounds for block in one[label]])
     return record.Alone(contestant, measured, len(rounds), verdict.timeline(rounds), warmup)
+
+
+def _pinning(settings: Settings, asked: Sequence[Asked]) -> Pinning | None:
+    """All servers on the same CPUs, which those of somebody else cannot be put on; None if all are such."""
+    theirs = [one.name for one in asked if one.urls]
+    if len(theirs) == len(asked):
+        return None
+    if theirs:
+        usable = pinning.usable() or ()
+        return Pinning(
+            settings.serve.cpus or usable, usable, f"{theirs[0]} is not this suite's to put on any"
+        )
+    return pinning.plan(settings.serve.cpus, hardware.cores())
 
 
 def _doing(plan: Plan, *sides: Contestant) -> str:

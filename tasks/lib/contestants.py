@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tasks.lib import processes, servers, store, variants
 from tasks.lib.client import Client
-from tasks.lib.engines.base import Engine, Server
+from tasks.lib.engines.base import Conditions, Engine, Server
 from tasks.lib.errors import ServerError, SettingError
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
@@ -82,13 +82,13 @@ def up(settings: Settings, asked: Asked, engine: Engine | None, model: Model | N
     variant = variants.find(settings, asked.variant, engine.name)
     server, is_new = servers.bring_up(settings, engine, model, variant, temporary=True)
     try:
-        yield _ours(asked, server, model)
+        yield _ours(asked, server, model, engine.conditions(server))
     finally:
         if is_new:
             processes.finish(engine.stop, server, settings.serve.stop_grace)
 
 
-def _ours(asked: Asked, server: Server, model: Model) -> Contestant:
+def _ours(asked: Asked, server: Server, model: Model, conditions: Conditions) -> Contestant:
     return Contestant(
         name=asked.name,
         model=str(model),
@@ -98,6 +98,7 @@ def _ours(asked: Asked, server: Server, model: Model) -> Contestant:
         origin=model.origin,
         image=server.image,
         image_id=server.image_id,
+        conditions=conditions,
     )
 
 

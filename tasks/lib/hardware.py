@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tasks.lib import pinning
+from tasks.lib.pinning import CPUs
+
+CPUS = Path("/sys/devices/system/cpu")
 
 INSTRUCTION_SETS = (
     ("avx2", "AVX2"),
@@ -33,6 +39,12 @@ class Hardware:
     """Bytes."""
     system: str
     """Operating system, release and architecture."""
+    siblings: tuple[CPUs, ...] = ()
+    """The usable CPUs, those that are threads of one core together; empty where the system does not tell."""
+    governor: str | None = None
+    """How the kernel chooses the frequency of the usable CPUs; None where it does not or does not tell."""
+    load: tuple[float, float, float] | None = None
+    """Programs that wanted a CPU, averaged over the last 1, 5 and 15 minutes; None where it is not told."""
 
     def __str__(self) -> str:
         """AMD EPYC, 2 cores, AVX-512 VNNI BF16"""
@@ -57,7 +69,36 @@ def detect() -> Hardware:
         instruction_sets=tuple(name for flag, name in INSTRUCTION_SETS if flag in flags),
         memory=psutil.virtual_memory().total,
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        siblings=tuple(cores() or ()),
+        governor=_governor(),
+        load=os.getloadavg() if hasattr(os, "getloadavg") else None,
     )
+
+
+def cores() -> list[CPUs] | None:
+    """The CPUs that this thread may use, those that are threads of one core together.
+
+    None if the system does not tell which it may use; where it does not tell of cores, each is one.
+    """
+    usable = pinning.usable()
+    if usable is None:
+        return None
+    found: dict[CPUs, None] = {}
+    for cpu in usable:
+        try:
+            siblings = pinning.parse((CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text())
+        except (OSError, ValueError):
+            siblings = (cpu,)
+        found[tuple(one for one in siblings if one in usable)] = None
+    return list(found)
+
+
+def _governor() -> str | None:
+    found = set()
+    for cpu in pinning.usable() or ():
+        with suppress(OSError):
+            found.add((CPUS / f"cpu{cpu}/cpufreq/scaling_governor").read_text().strip())
+    return ", ".join(sorted(found)) or None
 
 
 def cpu_flags() -> frozenset[str]:
@@ -66,9 +107,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(pinning.usable() or ()) or os.cpu_count() or 1
 
 
 def _linux_cpu() -> tuple[str, frozenset[str]]:

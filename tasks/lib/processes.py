@@ -21,7 +21,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from tasks.lib import console
+from tasks.lib import console, pinning
+from tasks.lib.pinning import CPUs
 
 MARKER = "SERVING_SUITE_PROCESS"
 """The environment variable that carries the marker: OWNER:KIND:NAME, see `marker`."""
@@ -66,13 +67,16 @@ def spawn(
     cwd: Path,
     environment: Mapping[str, str],
     stdout: int | None = None,
+    cpus: CPUs = (),
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in a session of its own: the terminal's Ctrl-C does not reach it, and it outlives us.
 
-    Its stderr goes to `log` (appended), and so does stdout unless a file descriptor is given for it.
-    Raises OSError if it cannot be started.
+    Its stderr goes to `log` (appended), and so does stdout unless a file descriptor is given for it. All
+    its threads run on `cpus` if any are given. Raises OSError if it cannot be started, SettingError if
+    those CPUs are not there.
     """
-    with log.open("ab") as output:
+    # A program inherits the CPUs of the thread that starts it.
+    with log.open("ab") as output, pinning.confined(cpus):
         return subprocess.Popen(
             list(argv),
             cwd=cwd,

@@ -11,7 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from tasks.lib import stats
 from tasks.lib.hardware import Hardware
+from tasks.lib.pinning import Pinning
 from tasks.lib.remote import public
 from tasks.lib.settings import Plan
 from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Timeline, Verdict
@@ -63,6 +64,9 @@ class Record:
     verdict: Verdict | None
     """None for a contestant that was measured alone."""
     alone: Alone | None = None
+    pinning: Pinning | None = None
+    """None where every server was somebody else's."""
+    engine_version: Mapping[str, str] = field(default_factory=dict)
 
 
 def now() -> str:
@@ -87,7 +91,9 @@ def content(records: Sequence[Record]) -> dict[str, Any]:
         "machine": asdict(first.hardware)
         | {"summary": str(first.hardware), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")}
-        | embedded_versions(),
+        | embedded_versions()
+        | dict(first.engine_version),
+        "pinning": asdict(first.pinning) | {"summary": str(first.pinning)} if first.pinning else None,
         "plan": plan,
     }
     finite: dict[str, Any] = _finite(shared)
@@ -226,7 +232,8 @@ def head(content: Content) -> str:
 
 def notes(content: Content) -> list[str]:
     """What is said below the table: each thing once, whichever run says it."""
-    return list(dict.fromkeys(note for run in content["runs"] for note in run["notes"]))
+    shared = [content["pinning"]["summary"]] if content["pinning"] else []
+    return list(dict.fromkeys([*(note for run in content["runs"] for note in run["notes"]), *shared]))
 
 
 def is_swept(content: Content) -> bool:

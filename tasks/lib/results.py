@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tasks.lib import console
 from tasks.lib.errors import SettingError, SuiteError
 from tasks.lib.record import SCHEMA, Content, as_json, sides_of
 from tasks.lib.settings import Paths
@@ -78,6 +79,8 @@ DIFFERENCES = {
     "machine.cores": "the numbers of cores differ",
     "machine.instruction_sets": "the instruction sets differ",
     "machine.system": "the systems differ",
+    "machine.governor": "the CPU governors differ",
+    "pinning.summary": "who ran on which CPUs differs",
     "engine": "the engines differ",
     "plan": "the plans differ (what was sent, and for how long)",
     "versions": "the versions of what was measured with, or of what executes the models, differ",
@@ -92,6 +95,9 @@ def warnings(a: Content, b: Content) -> list[str]:
         one, other = (_at(content, place) for content in (a, b))
         if one != other:
             found.append(f"{words}: {_short(one, other)} and {_short(other, one)}")
+    limits = [_limits(content) for content in (a, b)]
+    if limits[0] != limits[1]:
+        found.append(f"the limits of the servers differ: {' and '.join(limits)}")
     models = [
         {(side["model"], _weights(side)) for run in content["runs"] for side in sides_of(run)}
         for content in (a, b)
@@ -103,6 +109,16 @@ def warnings(a: Content, b: Content) -> list[str]:
     return found
 
 
+def _limits(content: Content) -> str:
+    """What servers may take, in words."""
+    conditions = [side["conditions"] or {} for run in content["runs"] for side in sides_of(run)]
+    found = {(one.get("memory"), one.get("processes")): None for one in conditions}
+    return " or ".join(
+        f"{console.size(memory) if memory else 'any'} memory, {processes or 'any'} processes"
+        for memory, processes in found
+    )
+
+
 def _weights(side: Content) -> str | None:
     return side["origin"]["content_sha256"] if side["origin"] else None
 
@@ -110,7 +126,7 @@ def _weights(side: Content) -> str | None:
 def _at(content: Content, place: str) -> Any:
     value: Any = content
     for key in place.split("."):
-        value = value[key]
+        value = None if value is None else value[key]
     return value
 
 

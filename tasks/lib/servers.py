@@ -22,8 +22,8 @@ def bring_up(
 
     The optimized artefact is built if the variant needs it. A server that is up but was made of
     something else than one started now would be, or listens elsewhere, is replaced. A new one is
-    `temporary` if it is for this call only; such ones of other calls are nobody else's. Raises
-    SuiteError as those steps do.
+    `temporary` if it is for this call only: it replaces none, and such ones of other calls are nobody
+    else's. Raises SuiteError as those steps do.
     """
     # Two calls that want the same server get one: the second waits, and finds it.
     with locks.held(settings.paths, "serve", "it is starting a server"):
@@ -36,6 +36,9 @@ def bring_up(
             if server.fingerprint == engine.fingerprint(model, ready):
                 console.note(f"{server} is up already")
                 return server, False
+            if temporary:
+                console.note(f"{server} is up, but not with what is wanted here: starting another beside it")
+                continue
             console.note(f"{server} is up, but not with what is wanted now: starting it anew")
             engine.stop(server, settings.serve.stop_grace)
         return engine.start(model, ready, port, temporary=temporary), True

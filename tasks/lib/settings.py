@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tasks.lib import pinning
 from tasks.lib.errors import SettingError
+from tasks.lib.pinning import CPUs
 
 
 def whole_number(text: object, name: str, minimum: int = 0, maximum: int | None = None) -> int:
@@ -95,6 +97,8 @@ class Serve:
     """Seconds."""
     stop_grace: float
     """Seconds between SIGTERM and SIGKILL."""
+    cpus: CPUs
+    """Those that servers run on; empty: those of this command, or what is best for a benchmark."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +109,6 @@ class Docker:
     """Bytes that one server may take; None where the machine decides."""
     processes: int
     """Processes and threads that one server may have."""
-    cpus: str
-    """CPUs that servers run on, as Docker writes them ("0-3,6"); empty: those of this command."""
     pull_timeout: float
     """Seconds without news before a pull counts as broken."""
 
@@ -236,12 +238,12 @@ def read(config: Table, root: Path) -> Settings:
             rest_port=source.whole("serve", "rest_port", minimum=1, maximum=65535),
             ready_timeout=source.number("serve", "ready_timeout", minimum=1),
             stop_grace=source.number("serve", "stop_grace"),
+            cpus=source.cpus("serve", "cpus"),
         ),
         docker=Docker(
             image=source.text("docker", "image"),
             memory=source.size("docker", "memory"),
             processes=source.whole("docker", "processes", minimum=1),
-            cpus=source.cpus("docker", "cpus"),
             pull_timeout=source.number("docker", "pull_timeout", minimum=1),
         ),
         optimize=Optimize(
@@ -358,12 +360,15 @@ class _Source:
             raise self._wrong(keys, f"is {text!r}, not auto or a size such as 4g or 512m")
         return None if found is None else int(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
 
-    def cpus(self, *keys: str) -> str:
+    def cpus(self, *keys: str) -> CPUs:
         """A list of CPU numbers and ranges; nothing for "auto"."""
         text = self.text(*keys)
-        if text != "auto" and re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text) is None:
+        if text == "auto":
+            return ()
+        found = pinning.parse(text) if re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text) else ()
+        if not found:
             raise self._wrong(keys, f"is {text!r}, not auto or a list of CPUs such as 0-3,6")
-        return "" if text == "auto" else text
+        return found
 
     def table(self, *keys: str) -> Mapping[str, Mapping[str, Any]]:
         value = self._find(keys)

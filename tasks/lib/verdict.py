@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.lib import stats
 from tasks.lib.agreement import Agreement
+from tasks.lib.engines.base import Conditions
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
@@ -58,6 +59,8 @@ class Contestant:
     """What its container is made from; empty where there is none."""
     image_id: str = ""
     """The same as Docker identifies it."""
+    conditions: Conditions | None = None
+    """Under which it runs; None for a server that this suite did not start."""
 
     @property
     def url(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import contest, hardware, record, verdict
+from tasks.lib import contest, hardware, pinning, record, verdict
 from tasks.lib.agreement import Agreement
 from tasks.lib.contest import Contest
+from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local import LocalEngine
 from tasks.lib.errors import GateFailed, NotComparable, ServerError, SuiteError
 from tasks.lib.settings import Plan
@@ -23,6 +25,7 @@ from tests.unit import standin
 from tests.unit.answers import scored
 from tests.unit.commandline import ROOT
 from tests.unit.standin import Desk, at_a_desk
+from tests.unit.test_pinning import NEEDS_TWO
 from tests.unit.test_verdict import OPTIMIZED, SAME, STOCK
 
 pytestmark = pytest.mark.processes
@@ -128,6 +131,75 @@ def test_inputs_of_ones_own(desk: Desk, tmp_path: Path) -> None:
     [done] = run(desk, "stock", "stock", inputs=mine)
     assert done.verdict is not None
     assert done.verdict.agreement.inputs == 2
+
+
+# Who runs where
+
+
+@NEEDS_TWO
+def test_both_servers_share_cpus_and_the_client_has_others(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = pinning.usable() or ()
+    desk.settings = replace(desk.settings, serve=replace(desk.settings.serve, cpus=(first,)))
+    seen: list[tuple[Any, ...]] = []
+    real = verdict.judge
+
+    def watched(*args: Any, **more: Any) -> Verdict:
+        servers = [sorted(os.sched_getaffinity(process.pid)) for process in desk.processes()]
+        seen.append((servers, pinning.usable()))
+        return real(*args, **more)
+
+    monkeypatch.setattr(verdict, "judge", watched)
+    before = pinning.usable()
+    [done] = run(desk, "stock", "optimized")
+    assert seen == [([[first], [first]], tuple(cpu for cpu in before or () if cpu != first))]
+    assert pinning.usable() == before
+    assert done.pinning is not None
+    assert (done.pinning.servers, done.pinning.client[0]) == ((first,), second)
+    assert done.verdict is not None
+    for side in (done.verdict.baseline, done.verdict.candidate):
+        assert side.conditions == Conditions((first,))
+
+
+@NEEDS_TWO
+def test_a_server_on_other_cpus_is_left_alone_and_another_is_measured(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *_ = pinning.usable() or ()
+    engine = LocalEngine(desk.settings, extra_flags=["--takes=numbers"], command=standin.command())
+    up = engine.start(desk.model, Variant("stock", "tensorflow", "f32"))
+    [alike] = run(desk, None, "stock")
+    assert alike.alone is not None
+    assert alike.alone.contestant.url == up.url
+    desk.settings = replace(desk.settings, serve=replace(desk.settings.serve, cpus=(first,)))
+    [apart] = run(desk, None, "stock")
+    assert apart.alone is not None
+    assert apart.alone.contestant.url != up.url
+    assert "starting another beside it" in capsys.readouterr().err
+    assert engine.servers() == [up]
+
+
+def test_a_server_of_somebody_else_is_on_nobody_s_cpus(desk: Desk) -> None:
+    [done] = run(desk, None, "stock")
+    assert done.alone is not None
+    theirs = LocalEngine(desk.settings, command=standin.command()).start(
+        desk.model, Variant("stock", "tensorflow", "f32")
+    )
+    [mixed] = run(desk, "stock", theirs.url)
+    assert mixed.pinning is not None
+    assert not mixed.pinning.is_apart
+    assert f"127.0.0.1:{theirs.rest_port}/net is not this suite's" in str(mixed.pinning)
+    [alone] = run(desk, None, theirs.url)
+    assert alone.pinning is None
+
+
+def test_a_dry_run_tells_who_would_run_where(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.settings = replace(desk.settings, dry=True)
+    assert run(desk, "stock", "optimized") == []
+    told = pinning.plan((), hardware.cores())
+    assert f"starting the servers that are not up; {told}" in capsys.readouterr().err
+    assert desk.processes() == []
 
 
 # What the outcome means for the exit code

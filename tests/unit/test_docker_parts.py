@@ -219,14 +219,18 @@ def planned(settings: Settings, variant: str) -> container.Container:
 
 
 def test_what_is_typed(settings: Settings) -> None:
-    its = replace(settings, docker=replace(settings.docker, memory=1 << 30, cpus="0"))
+    its = replace(
+        settings,
+        docker=replace(settings.docker, memory=1 << 30),
+        serve=replace(settings.serve, cpus=(0, 1, 2, 5)),
+    )
     words = planned(its, "stock-no-onednn").command()
     uid = os.getuid() or container.NOBODY
     gid = os.getgid() or container.NOBODY
     assert words == [
         "docker", "run", "--detach", "--init", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL",
         "--security-opt=no-new-privileges", f"--user={uid}:{gid}", "--pids-limit=4096",
-        "--memory=1024m", "--memory-swap=1024m", "--cpuset-cpus=0",
+        "--memory=1024m", "--memory-swap=1024m", "--cpuset-cpus=0-2,5",
         "--publish=127.0.0.1:8501:8501", "--publish=127.0.0.1:8500:8500",
         "--mount=type=bind,source=/somewhere/net/7,target=/models/net/7,readonly",
         "--env=MODEL_NAME=net", "--env=TF_ENABLE_ONEDNN_OPTS=0",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import hardware
+from tasks.lib import hardware, pinning
 from tasks.lib.hardware import Hardware, detect
 
 LINUX_X86 = pytest.mark.skipif(
@@ -107,5 +107,56 @@ def test_other_machines_cpuinfo(kind: str, tmp_path: Path, monkeypatch: pytest.M
     assert found.instruction_sets == sets
 
 
+@LINUX_X86
+def test_cores_are_what_lscpu_says() -> None:
+    said = subprocess.run(
+        ["lscpu", "--parse=CPU,CORE,SOCKET"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    where = dict(line.split(",", 1) for line in said if not line.startswith("#"))
+    expected: dict[str, list[int]] = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
+        expected.setdefault(where[str(cpu)], []).append(cpu)
+    assert sorted(hardware.cores() or ()) == sorted(map(tuple, expected.values()))
+
+
+def other_cpus(folder: Path, **files: dict[int, str]) -> Path:
+    """A /sys/devices/system/cpu with these files, NAME: {CPU: text}."""
+    for name, texts in files.items():
+        for cpu, text in texts.items():
+            place = folder / f"cpu{cpu}" / name.replace("__", "/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(f"{text}\n")
+    return folder
+
+
+def test_the_threads_of_a_core_stand_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    siblings = {cpu: f"{cpu % 2},{cpu % 2 + 2}" for cpu in range(4)}
+    monkeypatch.setattr(hardware, "CPUS", other_cpus(tmp_path, topology__thread_siblings_list=siblings))
+    monkeypatch.setattr(pinning, "usable", lambda: (0, 1, 2, 3, 8))
+    assert hardware.cores() == [(0, 2), (1, 3), (8,)]
+    monkeypatch.setattr(pinning, "usable", lambda: (1, 2, 3))
+    assert hardware.cores() == [(1, 3), (2,)], "only what may be used"
+    monkeypatch.setattr(pinning, "usable", lambda: None)
+    assert hardware.cores() is None
+
+
+def test_the_governor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    governors = {0: "performance", 1: "performance", 2: "powersave"}
+    monkeypatch.setattr(hardware, "CPUS", other_cpus(tmp_path, cpufreq__scaling_governor=governors))
+    for usable, governor in (((0, 1), "performance"), ((1, 2), "performance, powersave"), ((3,), None)):
+        monkeypatch.setattr(pinning, "usable", lambda usable=usable: usable)
+        assert detect().governor == governor
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="about Linux")
+def test_the_load_is_the_kernel_s() -> None:
+    load = detect().load
+    assert load is not None
+    said = [float(word) for word in Path("/proc/loadavg").read_text().split()[:3]]
+    assert load[2] == pytest.approx(said[2], abs=0.5)
+
+
 def test_it_can_be_written_down() -> None:
-    assert set(asdict(detect())) == {"cpu", "cores", "instruction_sets", "memory", "system"}
+    assert set(asdict(detect())) == {
+        "cpu", "cores", "instruction_sets", "memory", "system", "siblings", "governor", "load",
+    }  # fmt: skip

@@ -20,15 +20,17 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.lib import processes
+from tasks.lib import pinning, processes
 from tasks.lib.client import Client
 from tasks.lib.engines import local
+from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local import LocalEngine
-from tasks.lib.errors import ServerError
+from tasks.lib.errors import ServerError, SettingError
 from tasks.lib.settings import Settings
 from tasks.lib.variants import Variant
 from tests.unit import standin
 from tests.unit.standin import wait_for
+from tests.unit.test_pinning import NEEDS_TWO
 
 pytestmark = pytest.mark.processes
 
@@ -415,6 +417,32 @@ def test_the_fingerprint_is_of_everything_that_makes_a_server(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     others.add(house.engine().fingerprint(house.model, STOCK))
     assert len(others | {before}) == 6
+
+
+@NEEDS_TWO
+def test_a_server_runs_on_its_cpus_with_all_its_threads(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = pinning.usable()
+    assert mine is not None
+    engine = house.engine(cpus=mine[1:2])
+    server = engine.start(house.model, STOCK)
+    [process] = house.processes()
+    assert Client(server.url).predict(b'{"instances": ["abc"]}') == {"predictions": [3]}
+    threads = [int(name) for name in os.listdir(f"/proc/{process.pid}/task")]
+    assert {tuple(os.sched_getaffinity(thread)) for thread in threads} == {mine[1:2]}
+    assert engine.conditions(server) == Conditions(mine[1:2])
+    assert pinning.usable() == mine, "whoever starts it stays where it is"
+    assert f"$ taskset --cpu-list {mine[1]} " in capsys.readouterr().err
+    with nothing_left(house):
+        engine.stop(server, 10)
+    assert engine.conditions(server) == Conditions(None)
+
+
+@NEEDS_TWO
+def test_cpus_that_are_not_there_leave_nothing(house: House) -> None:
+    with nothing_left(house), pytest.raises(SettingError, match="not all of the CPUs"):
+        house.engine(cpus=(0, 4000)).start(house.model, STOCK)
 
 
 def test_killed_between_record_and_process(house: House) -> None:

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.lib import record, stats
+from tasks.lib.engines.base import Conditions
 from tasks.lib.hardware import Hardware
+from tasks.lib.pinning import Pinning
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
 from tasks.lib.settings import Plan
@@ -251,12 +253,13 @@ def test_keys_of_a_comparison() -> None:
     """The contract that people's scripts rely on: a change of it needs another SCHEMA."""
     content = saved(DONE)
     assert set(content) == {
-        "schema", "time", "command", "engine", "machine", "versions", "plan", "runs",
+        "schema", "time", "command", "engine", "machine", "versions", "plan", "pinning", "runs",
     }  # fmt: skip
     assert content["schema"] == 3
     assert content["command"] == "invoke benchmark"
     assert set(content["machine"]) == {
         "cpu", "cores", "instruction_sets", "memory", "system", "summary", "python",
+        "siblings", "governor", "load",
     }  # fmt: skip
     assert content["plan"] == {
         "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
@@ -305,6 +308,7 @@ def test_keys_of_a_comparison() -> None:
         "warning": "weights: seeded: timings hold, classes mean nothing",
         "image": "",
         "image_id": "",
+        "conditions": None,
         "measured": {
             "p50": 0.013,
             "p90": 0.0133,
@@ -316,6 +320,24 @@ def test_keys_of_a_comparison() -> None:
             "histogram": "",
         },
     }
+
+
+def test_who_ran_where_is_said_once_and_kept() -> None:
+    content = saved(replace(DONE, pinning=Pinning((0, 1, 2), (3,)), engine_version={"docker-engine": "28.1"}))
+    assert content["pinning"] == {
+        "servers": [0, 1, 2], "client": [3], "why": "",
+        "summary": "servers run on CPUs 0-2, the client on CPU 3",
+    }  # fmt: skip
+    assert record.notes(content).count("servers run on CPUs 0-2, the client on CPU 3") == 1
+    assert content["versions"]["docker-engine"] == "28.1"
+    assert saved(DONE)["pinning"] is None
+
+
+def test_under_what_conditions_a_server_ran_is_kept() -> None:
+    limited = replace(OPTIMIZED, conditions=Conditions((0, 1), 4 << 30, 4096, "r/i@sha256:ab"))
+    assert only(replace(DONE, verdict=replace(COMPARED, candidate=limited)))["verdict"]["candidate"][
+        "conditions"
+    ] == {"cpus": [0, 1], "memory": 4 << 30, "processes": 4096, "image_digest": "r/i@sha256:ab"}
 
 
 def test_what_was_measured_alone_has_no_verdict() -> None:

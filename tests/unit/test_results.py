@@ -6,13 +6,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.lib import record, results
+from tasks.lib.engines.base import Conditions
 from tasks.lib.errors import SettingError, SuiteError
+from tasks.lib.pinning import Pinning
 from tasks.lib.settings import Settings
-from tests.unit.test_record import DONE, PLAN, saved
+from tests.unit.test_record import COMPARED, DONE, PLAN, saved
+
+SIDES = ("baseline", "candidate")
 
 # Saving
 
@@ -121,3 +126,22 @@ def test_another_sweep_is_told() -> None:
     assert results.warnings(saved(DONE), saved(DONE, more)) == [
         "the plans differ (what was sent, and for how long): connections [1] and connections [1, 4]"
     ]
+
+
+def test_other_cpus_governors_and_limits_are_told() -> None:
+    def run(governor: str | None, pinning: Pinning | None, memory: int) -> dict[str, Any]:
+        conditions = Conditions((0,), memory, 4096)
+        sides = {name: replace(getattr(COMPARED, name), conditions=conditions) for name in SIDES}
+        hardware = replace(DONE.hardware, governor=governor)
+        return saved(replace(DONE, hardware=hardware, pinning=pinning, verdict=replace(COMPARED, **sides)))
+
+    a = run("performance", Pinning((0, 1, 2), (3,)), 4 << 30)
+    assert results.warnings(a, run("performance", Pinning((0, 1, 2), (3,)), 4 << 30)) == []
+    assert results.warnings(a, run(None, None, 2 << 30)) == [
+        "the CPU governors differ: performance and None",
+        "who ran on which CPUs differs: servers run on CPUs 0-2, the client on CPU 3 and None",
+        "the limits of the servers differ: 4.0 GiB memory, 4096 processes and 2.0 GiB memory, 4096 processes",
+    ]
+    assert results.warnings(a, saved(replace(DONE, hardware=replace(DONE.hardware, governor="performance"))))[
+        -1
+    ].endswith(" and any memory, any processes")

@@ -214,7 +214,7 @@ TEXTS = [
     "benchmark.candidate",
     "docker.image",
     "docker.memory",
-    "docker.cpus",
+    "serve.cpus",
     *(f"build.{key}" for key in SHIPPED["build"] if key not in ("memory_mb", "jobs", "disk_gb")),
 ]
 
@@ -257,8 +257,10 @@ WRONG = [
     ("docker.memory", "0g"),
     ("docker.memory", "much"),
     ("docker.memory", "-1g"),
-    ("docker.cpus", "all"),
-    ("docker.cpus", "0-"),
+    ("serve.cpus", "all"),
+    ("serve.cpus", "0-"),
+    ("serve.cpus", "3-0"),
+    ("serve.cpus", "0-99999999999"),
     ("docker.pull_timeout", "0.5"),
 ]
 
@@ -315,9 +317,9 @@ def test_sizes(text: str, size: int | None) -> None:
     assert read(changed("docker.memory", text), ROOT).docker.memory == size
 
 
-@pytest.mark.parametrize(("text", "cpus"), [("auto", ""), ("0", "0"), ("0-3,6", "0-3,6")])
-def test_cpus(text: str, cpus: str) -> None:
-    assert read(changed("docker.cpus", text), ROOT).docker.cpus == cpus
+@pytest.mark.parametrize(("text", "cpus"), [("auto", ()), ("0", (0,)), ("6,0-3,2", (0, 1, 2, 3, 6))])
+def test_cpus(text: str, cpus: tuple[int, ...]) -> None:
+    assert read(changed("serve.cpus", text), ROOT).serve.cpus == cpus
 
 
 # Numbers of settings and flags

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Protocol
 
+from tasks.lib.pinning import CPUs
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
 from tasks.lib.variants import Variant
@@ -52,6 +54,20 @@ class Server:
 
     def __str__(self) -> str:
         return f"{self.variant.name} {self.model}@{self.version} on port {self.rest_port}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what conditions a server runs, as the system tells."""
+
+    cpus: CPUs | None
+    """Those that it may use; None if the system does not tell."""
+    memory: int | None = None
+    """Bytes that it may take; None where nothing but the machine bounds it."""
+    processes: int | None = None
+    """Processes and threads that it may have; the same."""
+    image_digest: str = ""
+    """What a registry knows its image by, REPOSITORY@sha256:...; empty where none does."""
 
 
 def planned(
@@ -118,6 +134,14 @@ class Engine(Protocol):
 
     def logs(self, server: Server, lines: int | None = None) -> str:
         """The last `lines` lines that the server wrote; all of them if None."""
+        ...
+
+    def conditions(self, server: Server) -> Conditions:
+        """Under what conditions the server runs."""
+        ...
+
+    def version(self) -> Mapping[str, str]:
+        """What the engine itself is, by name; empty where that is this suite alone."""
         ...
 
     def stop(self, server: Server, grace: float) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasks.lib import processes
-from tasks.lib.engines.base import STARTING, Server
+from tasks.lib import pinning, processes
+from tasks.lib.engines.base import STARTING, Conditions, Server
 from tasks.lib.images import LABEL
 from tasks.lib.processes import Identity
 from tasks.lib.settings import Docker, Serve, Settings
@@ -120,7 +120,7 @@ def plan(settings: Settings, server: Server, model: Model, image: str) -> Contai
         user=_user(),
         memory=memory(settings.docker),
         processes=settings.docker.processes,
-        cpus=settings.docker.cpus or _own_cpus(),
+        cpus=pinning.listed(settings.serve.cpus) or _own_cpus(),
     )
 
 
@@ -159,10 +159,19 @@ def _own_cpus() -> str:
     TensorFlow Serving takes as many threads as its affinity mask has CPUs, and both sides of a
     comparison get the same.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return ""
-    mine = os.sched_getaffinity(0)
-    return "" if len(mine) == os.cpu_count() else ",".join(map(str, sorted(mine)))
+    mine = pinning.usable()
+    return "" if mine is None or len(mine) == os.cpu_count() else pinning.listed(mine)
+
+
+def conditions(container: Mapping[str, Any], image: Mapping[str, Any], cpus: int) -> Conditions:
+    """What Docker tells of a container, of its image, and of how many CPUs there are."""
+    host = container["HostConfig"]
+    return Conditions(
+        cpus=pinning.parse(host.get("CpusetCpus") or f"0-{cpus - 1}"),
+        memory=host.get("Memory") or None,
+        processes=max(0, host.get("PidsLimit") or 0) or None,
+        image_digest=next(iter(image.get("RepoDigests") or ()), ""),
+    )
 
 
 def name(server: Server, state: str) -> str:

@@ -9,14 +9,14 @@ the next one. A server that ended by itself is dropped from the list; what it wr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib import artefact, console, daemon, locks, processes
 from tasks.lib.engines import base, ended, ports, pull, refusals, serving_log, source
 from tasks.lib.engines import container as plans
-from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Server
+from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
 from tasks.lib.engines.local import LocalEngine
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
@@ -50,7 +50,7 @@ class DockerEngine:
 
     def __str__(self) -> str:
         """The daemon: "Docker 28.1.1"."""
-        return f"Docker {self._client.version().get('Version', '')}".strip()
+        return f"Docker {self.version()['docker-engine']}".strip()
 
     # What every engine can do: tasks.lib.engines.base.Engine
 
@@ -90,6 +90,17 @@ class DockerEngine:
         for each in self._containers(server.id):
             return self._text(each, lines)
         return ""
+
+    def conditions(self, server: Server) -> Conditions:
+        """Under what conditions the server runs, as Docker tells."""
+        for each in self._containers(server.id):
+            with _gone_is_fine():
+                return plans.conditions(each.attrs, each.image.attrs, self._client.info()["NCPU"])
+        return Conditions(None)
+
+    def version(self) -> Mapping[str, str]:
+        """That of the Docker Engine."""
+        return {"docker-engine": str(self._client.version().get("Version", ""))}
 
     def stop(self, server: Server, grace: float) -> None:
         """End the server: politely, and after `grace` seconds by force. Done when it is gone."""

@@ -18,9 +18,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tasks.lib import artefact, console, disk, environment, locks, processes
+from tasks.lib import artefact, console, disk, environment, locks, pinning, processes
 from tasks.lib.engines import base, ended, ports
-from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Server
+from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
 from tasks.lib.errors import ServerError
@@ -103,7 +103,7 @@ class LocalEngine:
         """See Engine.fingerprint. The embedded server's own sources are part of it."""
         argv, added = self.command(base.planned(self._settings, self.name, model, variant), model)
         program = [] if self._command is not None else environment.program(self._settings)
-        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        cpus = self._settings.serve.cpus or pinning.usable()
         return base.digest(artefact.content_of(model, variant), argv, dict(added), program, cpus)
 
     def servers(self) -> list[Server]:
@@ -114,6 +114,10 @@ class LocalEngine:
     def logs(self, server: Server, lines: int | None = None) -> str:
         """The last `lines` lines that the server wrote; all of them if None."""
         return processes.tail(self._log(server.id), lines)
+
+    def version(self) -> Mapping[str, str]:
+        """Nothing: processes need no engine."""
+        return {}
 
     def stop(self, server: Server, grace: float) -> None:
         """End the server: politely, and after `grace` seconds by force. Done when it is gone."""
@@ -127,6 +131,15 @@ class LocalEngine:
                 console.note(f"{server} did not end within {grace:g} s of being asked to, and was killed")
         with self._locked():
             self._forget(server.id)
+
+    def conditions(self, server: Server) -> Conditions:
+        """Under what conditions the server runs."""
+        record = self._read(server.id)
+        cpus = None
+        if record is not None and record.process is not None and hasattr(os, "sched_getaffinity"):
+            with suppress(OSError):
+                cpus = tuple(sorted(os.sched_getaffinity(record.process.pid)))
+        return Conditions(cpus)
 
     # Its own
 
@@ -148,6 +161,12 @@ class LocalEngine:
         if self._command is not None:
             return self._command(flags)
         return environment.command(self._settings, MODULE, flags)
+
+    def _shown(self, argv: Sequence[str]) -> list[str]:
+        """A command as one would type it."""
+        cpus = self._settings.serve.cpus
+        prefix = ["taskset", "--cpu-list", pinning.listed(cpus)] if cpus else []
+        return [*prefix, *environment.shown(self._settings, argv)]
 
     # Records
 
@@ -276,7 +295,7 @@ class LocalEngine:
                     temporary=temporary,
                 )
                 argv, added = self.command(planned, model)
-                console.command(environment.shown(self._settings, argv), added)
+                console.command(self._shown(argv), added)
                 if self._settings.dry:
                     return planned
                 server = planned
@@ -309,6 +328,7 @@ class LocalEngine:
                 log=self._log(server.id),
                 cwd=self._settings.paths.root,
                 environment={**environment.inherited(), **added},
+                cpus=self._settings.serve.cpus,
             )
         except OSError as error:
             raise ServerError(

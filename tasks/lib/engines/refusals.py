@@ -59,7 +59,7 @@ _RUNNING = (
     (
         r"Requested CPUs are not available|cpuset",
         "The Docker Engine has not all the CPUs that are wanted ({why}).",
-        "Change the setting docker.cpus.",
+        "Change the setting serve.cpus.",
     ),
     (
         r"Minimum memory limit|memory limit",

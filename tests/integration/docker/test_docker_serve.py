@@ -163,6 +163,38 @@ def test_one_table_for_several_levers(suite: Suite, docker_host: str) -> None:
     assert containers(docker_host) == []
 
 
+def test_both_sides_of_a_comparison_have_the_same_cpus_and_limits(suite: Suite, docker_host: str) -> None:
+    """The containers as the daemon tells of them, while they run; another server that is up keeps its own."""
+    up = suite.run("serve").stdout.split()[0]
+    confined = suite.with_environment(INVOKE_SERVE_CPUS="0", INVOKE_BENCHMARK_MAX_SECONDS="8")
+    call = confined.start(
+        *("benchmark", "--candidate", "stock-no-onednn", "--format", "json", "--ci-width", "0")
+    )
+    try:
+        engine.wait_for(lambda: len(containers(docker_host, "name=ready")) == 3 or call.poll() is not None)
+        found = [inspect(docker_host, each)["HostConfig"]["CpusetCpus"] for each in containers(docker_host)]
+        assert sorted(found) == ["", "0", "0"]
+        out, err = call.communicate(timeout=120)
+    finally:
+        call.kill()
+    assert call.returncode == 0, err
+    assert "starting another beside it" in err
+    assert ask(up) == 4
+    result = json.loads(out)
+    assert result["pinning"]["servers"] == [0]
+    assert 0 not in result["pinning"]["client"]
+    assert result["versions"]["docker-engine"] == engine.docker(
+        docker_host, "version", "--format", "{{.Server.Version}}"
+    )
+    verdict = result["runs"][0]["verdict"]
+    digest = verdict["baseline"]["conditions"]["image_digest"]
+    assert digest.startswith(suite.added["INVOKE_DOCKER_IMAGE"].rpartition(":")[0] + "@sha256:")
+    for side in ("baseline", "candidate"):
+        assert verdict[side]["conditions"] == {
+            "cpus": [0], "memory": 256 << 20, "processes": 4096, "image_digest": digest,
+        }  # fmt: skip
+
+
 def test_bfloat16_is_an_argument_of_the_server(suite: Suite, docker_host: str) -> None:
     suite.run("serve", "--variant", "stock-bf16")
     [container] = containers(docker_host)
@@ -266,13 +298,11 @@ def test_other_machines_are_let_in_only_when_it_is_said(suite: Suite, docker_hos
 
 
 def test_cpus(suite: Suite, docker_host: str) -> None:
-    suite.with_environment(INVOKE_DOCKER_CPUS="0").run("serve")
+    suite.with_environment(INVOKE_SERVE_CPUS="0").run("serve")
     [container] = containers(docker_host)
     assert inspect(docker_host, container)["HostConfig"]["CpusetCpus"] == "0"
-    refused = suite.with_environment(INVOKE_DOCKER_CPUS="4000").run(
-        "serve", "--variant", "stock-bf16", code=1
-    )
-    assert "Change the setting docker.cpus" in refused.stderr
+    refused = suite.with_environment(INVOKE_SERVE_CPUS="4000").run("serve", "--variant", "stock-bf16", code=1)
+    assert "Change the setting serve.cpus" in refused.stderr
 
 
 def test_teardown_removes_images_that_were_built_and_no_others(
