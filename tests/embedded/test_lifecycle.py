@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from embedded_server.versions import list_versions
+from raw import Raw, ask, request
 from running import PATIENCE, Server, free_port, run_to_end
 
 FOREVER = 10**12  # turns of the spin signature's loop
@@ -48,6 +49,14 @@ class InFlight:
             received += chunk
         self._socket.close()
         return received
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
@@ -162,6 +171,90 @@ def test_the_end_comes_within_the_grace_time(models: Path, number: int) -> None:
         server.process.send_signal(number)
         assert server.process.wait(PATIENCE) == 1, "a request was cut off"
         assert time.monotonic() - began < 10  # 1 s, on a machine that may be busy
-        request.answer()
+        answer = request.answer()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b'{"error":"the server was shut down before it had the answer"}')
         server._reader.join(PATIENCE)
+        assert "Traceback" not in "".join(server.log)
         assert "1 request(s) still running were cut off" in "".join(server.log)
+
+
+GOOD = request("POST", SPIN, b'{"instances": [[1, 2]]}')
+GOOD_ANSWER = {"predictions": [[4.0, 1.0]]}
+
+
+def test_while_draining_it_serves_but_is_not_ready(models: Path) -> None:
+    flags = ("--model_name=module", f"--model_base_path={models / 'module'}", "--shutdown_drain_seconds=600")
+    with Server(*flags) as server, Raw(server.port) as kept:
+        kept.send(GOOD)
+        response = kept.response()
+        assert response
+        assert "connection" not in response.headers
+        server.process.terminate()
+        deadline = time.monotonic() + PATIENCE
+        while (status := ask(server.port, request("GET", "/v1/models/module"))).status == 200:
+            assert time.monotonic() < deadline
+        assert status.status == 503
+        assert status.headers["retry-after"] == "1"
+        assert "shutting down" in status.error
+        kept.send(GOOD)
+        for client in (kept, Raw(server.port)):
+            with client:
+                if client is not kept:
+                    client.send(GOOD)
+                response = client.response()
+                assert response
+                assert (response.status, response.document) == (200, GOOD_ANSWER)
+                assert response.headers["connection"] == "close"
+                assert client.is_closed()
+        assert server.process.poll() is None
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == 0, "a second signal ends it at once"
+
+
+def test_a_second_signal_cuts_off_what_is_in_flight(models: Path) -> None:
+    flags = ("--model_name=module", f"--model_base_path={models / 'module'}", "--shutdown_grace_seconds=600")
+    with Server(*flags) as server:
+        request = InFlight(server, FOREVER)
+        server.process.terminate()
+        while is_listening(server.port):  # until the first signal has been noticed: both at once are one
+            pass
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE) == 1
+        assert request.answer().startswith(b"HTTP/1.1 503 ")
+
+
+def test_the_end_under_load_loses_no_request(models: Path) -> None:
+    """Clients in a closed loop, half of them on kept connections: each request sent is answered in full."""
+    lost: list[str] = []
+    refused = threading.Semaphore(0)
+
+    def ask_on(keep: bool) -> None:
+        while True:
+            try:
+                client = Raw(server.port)
+            except ConnectionRefusedError:
+                refused.release()
+                return
+            with client:
+                while True:
+                    client.send(GOOD)
+                    response = client.response()
+                    if response is None or response.document != GOOD_ANSWER:
+                        lost.append(repr(response))
+                        return
+                    if not keep or response.headers.get("connection") == "close":
+                        break
+
+    with Server("--model_name=module", f"--model_base_path={models / 'module'}") as server:
+        threads = [threading.Thread(target=ask_on, args=(number % 2 == 0,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            assert ask(server.port, GOOD).status == 200
+        assert server.stop() == 0
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert not lost
+        assert all(refused.acquire(blocking=False) for _ in threads)

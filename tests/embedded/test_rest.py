@@ -231,23 +231,6 @@ def test_gzip(module_server: Server) -> None:
     assert "br is not supported" in answer["error"]
 
 
-def test_bodies_over_the_limit(module_server: Server) -> None:
-    from embedded_server.rest import MAX_BODY
-
-    connection = http.client.HTTPConnection("127.0.0.1", module_server.port, timeout=PATIENCE)
-    connection.putrequest("POST", PREDICT)
-    connection.putheader("Content-Length", str(MAX_BODY + 1))
-    connection.endheaders()  # refused by its length, before any of it is sent
-    response = connection.getresponse()
-    assert response.status == 413
-    assert "more than" in json.loads(response.read())["error"]
-    connection.close()
-    packed = gzip.compress(b" " * (MAX_BODY + 1), 1)
-    status, answer = module_server.call("POST", PREDICT, packed, {"Content-Encoding": "gzip"})
-    assert status == 413
-    assert "unpacked" in answer["error"]
-
-
 def test_large_input_and_chunked_body(module_server: Server) -> None:
     x = np.random.default_rng(0).normal(size=(200_000, 2)).astype(np.float32)
     body = json.dumps({"instances": x.tolist()}).encode()

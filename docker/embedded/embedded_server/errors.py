@@ -6,21 +6,27 @@ ServingError                  a request failed; `code` is gRPC's, `http_status` 
 ├── FailedPrecondition   400  the model cannot do that now
 ├── OutOfRange           400
 ├── NotFound             404  no such model or version
+├── TooSlow              408  the client did not send its request in time
 ├── Conflict             409  aborted, or already there
 ├── TooLarge             413  the request body is over the limit
 ├── ResourceExhausted    429
+├── HeadTooLarge         431  the path and the headers are over the limit
 ├── Internal             500  ours, or the model's
 ├── Unimplemented        501
 ├── Unavailable          503
 └── DeadlineExceeded     504
 
 The statuses are those of TensorFlow Serving (model_servers/http_server.cc, ToHTTPStatusCode); it has no
-limit on the size of a body, so 413 is ours.
+limit on what clients send or on how long they take, so 408, 413 and 431 are ours.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+import orjson
+
+_RETRY_AFTER = 1  # seconds; a server that is full for a moment, or leaving with another in its place
 
 
 class StartError(Exception):
@@ -62,6 +68,13 @@ class NotFound(ServingError):
     http_status = 404
 
 
+class TooSlow(ServingError):
+    """The client did not send its request, or all of it, in time."""
+
+    code = "DEADLINE_EXCEEDED"
+    http_status = 408
+
+
 class Conflict(ServingError):
     """An operation of the model was aborted, or made what exists already."""
 
@@ -74,6 +87,16 @@ class TooLarge(ServingError):
 
     code = "INVALID_ARGUMENT"
     http_status = 413
+
+
+class HeadTooLarge(ServingError):
+    """The path and the headers are larger than the server takes."""
+
+    code = "INVALID_ARGUMENT"
+    http_status = 431
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the path and the headers of the request have more than {limit} bytes")
 
 
 class ResourceExhausted(ServingError):
@@ -109,3 +132,14 @@ class DeadlineExceeded(ServingError):
 
     code = "DEADLINE_EXCEEDED"
     http_status = 504
+
+
+def error_document(error: ServingError) -> bytes:
+    """The JSON that REST answers."""
+    # Messages can quote what the client sent, half surrogate pairs included.
+    return orjson.dumps({"error": str(error).encode(errors="backslashreplace").decode()})
+
+
+def retry_after(http_status: int) -> list[tuple[bytes, bytes]]:
+    """The header that says when to try again, for the statuses that a second try can mend."""
+    return [(b"retry-after", b"%d" % _RETRY_AFTER)] if http_status in (429, 503) else []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from embedded_server.errors import StartError
+from embedded_server.limits import Limits
 from embedded_server.monitoring import METRICS_PATH, metrics_path
 
 
@@ -39,6 +40,8 @@ class Flags:
     optimized_base_path: Path | None
     intra_op_parallelism: int
     inter_op_parallelism: int
+    limits: Limits
+    shutdown_drain: int
     shutdown_grace: int
     check_method_names: bool
     metrics_path: str | None
@@ -191,10 +194,47 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         help="operations at once (%(default)s: TensorFlow decides)",
     )
     add(
+        "--max_request_bytes",
+        type=_number(1, 2**40),
+        default=64 * 2**20,  # a parsed document can take 25 times that
+        help="largest body of a request, packed or unpacked; larger ones get 413 (%(default)s)",
+    )
+    add(
+        "--max_total_request_bytes",
+        type=_number(1, 2**50),
+        help="bodies of all requests at once; what is over it gets 503 (default: 4 of the largest)",
+    )
+    add(
+        "--max_queued_requests",
+        type=_number(0, 2**20),
+        default=256,
+        help="requests that may wait for those being executed; further ones get 503 (%(default)s)",
+    )
+    add(
+        "--max_connections",
+        type=_number(1, 2**20),
+        default=1024,
+        help="open connections; beyond it the one that is idle for longest is closed (%(default)s)",
+    )
+    add(
+        "--client_timeout_seconds",
+        type=_number(1, 86400),
+        default=30,
+        help="how long a client may take to send a request, or to take its answer (%(default)s); a large "
+        "one may take longer while 16 KiB get through per second",
+    )
+    add(
+        "--shutdown_drain_seconds",
+        type=_number(0, 86400),
+        default=0,
+        help="how long SIGTERM goes on accepting connections while the status says 503, for load balancers "
+        "to notice (%(default)s)",
+    )
+    add(
         "--shutdown_grace_seconds",
         type=_number(0, 86400),
         default=15,
-        help="how long SIGTERM waits for requests in flight (%(default)s)",
+        help="how long requests in flight may take after that (%(default)s); a second signal ends it at once",
     )
     add_switch(
         "--enable_signature_method_name_check",
@@ -214,6 +254,9 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
     for flag in ("model_version", "optimized_base_path"):
         if values.model_config_file is not None and getattr(values, flag) is not None:
             parser.error(f"--{flag} goes with --model_base_path; leave it out beside --model_config_file")
+    total = values.max_total_request_bytes or 4 * values.max_request_bytes
+    if total < values.max_request_bytes:
+        parser.error(f"--max_total_request_bytes {total} is less than one request may have")
     return Flags(
         grpc_port=values.port,
         grpc_host=values.grpc_host,
@@ -238,6 +281,14 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         optimized_base_path=_path(values.optimized_base_path),
         intra_op_parallelism=values.tensorflow_intra_op_parallelism,
         inter_op_parallelism=values.tensorflow_inter_op_parallelism,
+        limits=Limits(
+            request_bytes=values.max_request_bytes,
+            total_request_bytes=total,
+            queued_requests=values.max_queued_requests,
+            connections=values.max_connections,
+            client_timeout=values.client_timeout_seconds,
+        ),
+        shutdown_drain=values.shutdown_drain_seconds,
         shutdown_grace=values.shutdown_grace_seconds,
         check_method_names=values.enable_signature_method_name_check,
         metrics_path=metrics_path(values.monitoring_config_file),

@@ -92,6 +92,11 @@ class GrpcServer:
         self.leave()
         self._stopped = self._server.stop(grace)
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the end that stop() began has come."""
+        return self._stopped is not None and self._stopped.is_set()
+
     def stopped(self) -> int:
         """Wait for the end that stop() began. Returns the number of requests that were cut off."""
         if self._stopped is not None:

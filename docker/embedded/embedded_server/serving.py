@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import os
+import resource
 import signal
 import socket
-from concurrent.futures import ThreadPoolExecutor
+import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from embedded_server.asgi import HttpApp
+from embedded_server.connection import KEEP_ALIVE, Connection
 from embedded_server.errors import StartError
 from embedded_server.flags import Flags
 from embedded_server.inference import Inference
+from embedded_server.limits import Memory, Workers
 from embedded_server.metrics import Metrics
-from embedded_server.rest import MAX_BODY, RestApi
+from embedded_server.rest import RestApi
 from embedded_server.servable import Models
 
 if TYPE_CHECKING:
     from embedded_server.grpc_api import GrpcServer
 
-_KEEP_ALIVE = 75  # seconds an idle connection stays open; clients reuse theirs for about a minute
 _BACKLOG = 2048
 _THREADS_PER_CPU = 4  # TensorFlow Serving's own default for --rest_api_num_threads and --grpc_max_threads
+_FILES = 256  # open files beside the connections
+_TICK = 0.1  # seconds between two ticks of uvicorn's
+_STEP = 0.02  # seconds between two looks at whether the server can end
 
 _log = logging.getLogger(__name__)
 
@@ -51,41 +59,41 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
 
     listener, grpc_listener: the bound sockets for REST, and for gRPC if that is wanted.
 
-    On a signal no further connection is accepted; requests in flight have flags.shutdown_grace seconds.
+    On a signal the server goes on for flags.shutdown_drain seconds, while it says that it is not ready and
+    ends each connection with its next answer. Then no further connection is accepted, and requests in
+    flight have flags.shutdown_grace seconds. A second signal ends all of that at once.
     Raises StartError where somebody else has begun to listen on a port.
     """
+    limits = flags.limits
+    _allow_open_files(limits.connections + _FILES)
     default_threads = _THREADS_PER_CPU * _cpu_count()
-    executor = ThreadPoolExecutor(flags.rest_api_num_threads or default_threads, thread_name_prefix="rest")
+    workers = Workers(flags.rest_api_num_threads or default_threads, limits.queued_requests)
     metrics = Metrics()
     inference = Inference(metrics, flags.check_method_names)
-    app = RestApi(models, inference, metrics, flags.metrics_path, executor, flags.rest_api_timeout)
+    api = RestApi(models, inference, metrics, flags.metrics_path)
+    app = HttpApp(api, workers, Memory(limits.total_request_bytes), limits, flags.rest_api_timeout)
     grpc_server = None
     if grpc_listener is not None:
-        from embedded_server.grpc_api import (
-            GrpcServer,
-        )  # its messages import TensorFlow: only when that is due
+        from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
 
         threads = flags.grpc_max_threads or default_threads
-        grpc_server = GrpcServer(models, inference, metrics, threads, MAX_BODY)
+        grpc_server = GrpcServer(models, inference, metrics, threads, limits.request_bytes)
         grpc_server.start(grpc_listener)
-    server = _Server(
-        grpc_server,
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level=logging.WARNING,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=flags.shutdown_grace,
-        ),
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=functools.partial(Connection, limits=limits),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
     )
+    server = _Server(config, app, grpc_server, drain=flags.shutdown_drain, grace=flags.shutdown_grace)
     # uvicorn raises the signal once more when it is done, for whoever handled it before; that is us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -96,21 +104,102 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     _log.info("Exporting HTTP/REST API at:%s:%d ...", flags.rest_api_host, flags.rest_api_port)
     server.run(sockets=[listener])
-    executor.shutdown(wait=False, cancel_futures=True)
+    app.end()
     return app.cut_off + (grpc_server.stopped() if grpc_server else 0)
 
 
 class _Server(uvicorn.Server):
-    """HTTP, and gRPC beside it: both are told to stop at once."""
+    """uvicorn's server with a clock for its connections, gRPC beside it, and a way out that loses no request.
 
-    def __init__(self, grpc_server: GrpcServer | None, config: uvicorn.Config) -> None:
+    uvicorn itself closes the listening socket at once, and with it the connections that wait in it; and it
+    closes connections that are idle at that moment, though a request may be on its way in them.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, app: HttpApp, grpc_server: GrpcServer | None, drain: float, grace: float
+    ) -> None:
+        """drain, grace: seconds; see serve."""
         super().__init__(config)
+        self._app = app
         self._grpc_server = grpc_server
+        self._drain = drain
+        self._grace = grace
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._grpc_server is not None:
-            self._grpc_server.stop(self.config.timeout_graceful_shutdown or 0)
+        again = self.should_exit
         super().handle_exit(sig, frame)
+        self.force_exit = again
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % round(1 / _TICK) == 0:
+            self._look()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.leave()
+        if self._grpc_server is not None:
+            self._grpc_server.leave()
+        end = time.monotonic() + self._drain
+        while time.monotonic() < end and not self.force_exit:
+            self._look()
+            await asyncio.sleep(_TICK)
+        if self._grpc_server is not None:
+            self._grpc_server.stop(self._grace)
+        for listener in sockets or []:
+            await self._close_listener(listener)
+        end = time.monotonic() + self._grace
+        while self._is_busy and time.monotonic() < end and not self.force_exit:
+            self._look()
+            for connection in self._connections:
+                connection.leave(time.monotonic())
+            await asyncio.sleep(_STEP)
+        if self.force_exit and self._grpc_server is not None:
+            self._grpc_server.stop(0)
+        if self.server_state.tasks:
+            for task in self.server_state.tasks:
+                task.cancel()
+            await asyncio.wait(self.server_state.tasks, timeout=_TICK)  # they tell their clients
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [other for other in self.server_state.connections if isinstance(other, Connection)]
+
+    @property
+    def _is_busy(self) -> bool:
+        if self._connections or self.server_state.tasks:
+            return True
+        return self._grpc_server is not None and not self._grpc_server.has_stopped
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        for connection in self._connections:
+            connection.look(now)
+
+    async def _close_listener(self, listener: socket.socket) -> None:
+        """Stop listening; who has been let in by the system until then, is served."""
+        last = listener.dup()
+        for server in self.servers:
+            server.close()
+        listener.close()
+        try:
+            while True:
+                accepted, _ = last.accept()
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
+                        config=self.config, server_state=self.server_state, app_state={}
+                    ),
+                    accepted,
+                )
+        except OSError:  # there is nobody left
+            last.close()
+
+
+def _allow_open_files(number: int) -> None:
+    """Raise this process's own limit of open files, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _cpu_count() -> int:

@@ -1,0 +1,118 @@
+"""How much the server takes on: requests at once, requests waiting, and the memory of their bodies.
+
+Nothing waits for room: what does not fit is refused with 503 (TensorFlow Serving's UNAVAILABLE, its answer
+to a full batching queue), so that a client learns at once that it has to come back later.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from embedded_server.errors import TooLarge, Unavailable
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client, and all of them together, may take; see flags.parse_flags. Sizes in bytes."""
+
+    request_bytes: int
+    total_request_bytes: int
+    queued_requests: int
+    connections: int
+    client_timeout: float  # seconds
+
+    def check_size(self, size: int) -> None:
+        """Raise TooLarge for a body of more bytes than one request may have."""
+        if size > self.request_bytes:
+            raise TooLarge(
+                f"the request body has more than {self.request_bytes} bytes, the most that "
+                "--max_request_bytes allows"
+            )
+
+
+class Memory:
+    """The bytes that all requests together may hold. May be used from several threads."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Raise Unavailable where there is not as much left."""
+        with self._lock:
+            if size > self._free:
+                raise Unavailable("the requests in progress hold all the memory that the server has for them")
+            self._free -= size
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._free += size
+
+
+class Body:
+    """The body of one request, as it arrives. Its bytes count until it is released."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def append(self, piece: bytes) -> None:
+        """Raise Unavailable where there is no memory for it."""
+        self.claim(len(piece))
+        self._pieces.append(piece)
+
+    def claim(self, size: int) -> None:
+        """Count more bytes, of what is made of the body. Raise Unavailable where there are none left."""
+        self._memory.take(size)
+        self._size += size
+
+    def read(self) -> bytes:
+        """All of it. To be called once."""
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def release(self) -> None:
+        """Forget it; to be called last, whether it was read or not."""
+        self._pieces = []
+        self._memory.give_back(self._size)
+        self._size = 0
+
+
+class Workers:
+    """The threads that execute requests, and a bounded queue before them."""
+
+    def __init__(self, threads: int, queued: int) -> None:
+        """threads: requests executed at once. queued: requests that may wait beside them."""
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._places = threads + queued
+        self._queued = queued
+        self._lock = threading.Lock()
+
+    def submit(self, function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
+        """Call a function in one of the threads. Raise Unavailable where the queue is full.
+
+        A call that is cancelled while it waits is never made, and its place is free at once. One that is
+        being executed cannot be cancelled: it keeps its place until it ends, whoever still waits for it.
+        """
+        with self._lock:
+            if not self._places:
+                raise Unavailable(f"too many requests: {self._queued} are waiting already")
+            self._places -= 1
+        future = self._executor.submit(function, *arguments)
+        future.add_done_callback(self._leave)
+        return future
+
+    def end(self) -> None:
+        """Start nothing any more; what is being executed goes on."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _leave(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._places += 1
