@@ -215,21 +215,24 @@ def write_plain(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=module.serve)
 
 
-def write_adder(folder: Path, number: int) -> None:
-    """Adds `number`, which tells who answered; a loop of as many turns as its input says makes it slow."""
+def write_adder(folder: Path, number: int, weight: int = 4) -> None:
+    """Adds `number`, which tells who answered; a loop of as many turns as its input says makes it slow.
+
+    weight: bytes of its variable.
+    """
     module = tf.Module()
-    module.number = tf.Variable(float(number))
+    module.numbers = tf.Variable(np.full(weight // 4, number, np.float32))
 
     def slow(turns: tf.Tensor) -> dict[str, tf.Tensor]:
         step = tf.eye(64)
         _, last = tf.while_loop(
             lambda i, _: i < turns[0], lambda i, x: (i + 1, x @ step), (tf.constant(0, tf.int64), step)
         )
-        return {"y": module.number + last[0, 1] + tf.zeros_like(turns, tf.float32)}
+        return {"y": module.numbers[0] + last[0, 1] + tf.zeros_like(turns, tf.float32)}
 
     signatures = {
         "serving_default": _function(
-            lambda x: {"y": tf.matmul(x, [[1.0]]) + module.number}, x=tf.TensorSpec([None, 1], tf.float32)
+            lambda x: {"y": tf.matmul(x, [[1.0]]) + module.numbers[0]}, x=tf.TensorSpec([None, 1], tf.float32)
         ),
         "slow": _function(slow, turns=tf.TensorSpec([None], tf.int64)),
     }

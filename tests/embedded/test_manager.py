@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
+from conditions import wait_for
 from embedded_server.errors import FailedPrecondition, InvalidArgument, NotFound, StartError
 from embedded_server.flags import parse_flags
 from embedded_server.loading import import_backend
@@ -25,14 +25,6 @@ from running import PATIENCE
 SOON = "--load_retry_interval_micros=100000"
 ZERO = {"x": np.zeros((1, 1), np.float32)}
 NEVER = "--load_retry_interval_micros=3600000000"
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    """Until the condition is true."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
