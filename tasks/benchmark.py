@@ -103,7 +103,7 @@ def benchmark(
             _print(content, format)
             # Only now: a folder that cannot be written to must not hide what took minutes to measure.
             folder = results.write(its.paths, content)
-            console.note(f"saved: {its.paths.shown(folder)}/ (result.json)")
+            console.note(f"saved: {its.paths.shown(folder)}/ (report.html, result.json)")
     contest.check_outcome(done, gate)
 
 

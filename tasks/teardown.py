@@ -177,7 +177,7 @@ def _results(its: Settings) -> Removal:
     return Removal("results", f"{len(ours)} in {its.paths.shown(its.paths.results)}", ours, remove)
 
 
-RESULT_FILES = ("result.json", "result.json.partial")
+RESULT_FILES = ("result.json", "result.json.partial")  # report.html comes after it
 
 
 def _environment(its: Settings) -> Removal:

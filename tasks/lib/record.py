@@ -169,8 +169,10 @@ def _sentence(record: Record) -> str:
     assert record.alone is not None
     measured = record.alone.measured
     failed = f" {measured.errors} requests failed." if measured.errors else ""
+    connections = record.plan.connections
+    how = f" over {connections} connections" if connections > 1 and record.plan.rate is None else ""
     return (
-        f"{record.alone.contestant.name} alone: {milliseconds(measured.p50)} ms at p50, "
+        f"{record.alone.contestant.name} alone{how}: {milliseconds(measured.p50)} ms at p50, "
         f"{measured.rate:.1f} requests/s. Without --alone it is compared.{failed}"
     )
 
@@ -231,9 +233,24 @@ def head(content: Content) -> str:
 
 
 def notes(content: Content) -> list[str]:
-    """What is said below the table: each thing once, whichever run says it."""
-    shared = [content["pinning"]["summary"]] if content["pinning"] else []
-    return list(dict.fromkeys([*(note for run in content["runs"] for note in run["notes"]), *shared]))
+    """What is said below the table: what holds for one run with its name, and what holds for all."""
+    common = common_notes(content)
+    own = [(run_name(run, content), note) for run in content["runs"] for note in run["notes"]]
+    return [f"{name}: {note}" for name, note in own if note not in common] + common
+
+
+def common_notes(content: Content) -> list[str]:
+    """What every run says, and what is said once for the whole benchmark."""
+    runs = content["runs"]
+    common = [note for note in runs[0]["notes"] if all(note in run["notes"] for run in runs)]
+    return common + ([content["pinning"]["summary"]] if content["pinning"] else [])
+
+
+def run_name(run: Run, content: Content) -> str:
+    """What a run is called among the others of its benchmark."""
+    connections = run["connections"]
+    how = f" over {connections} connection{'s' if connections > 1 else ''}" if is_swept(content) else ""
+    return str(sides_of(run)[-1]["name"]) + how
 
 
 def is_swept(content: Content) -> bool:

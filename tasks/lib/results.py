@@ -1,4 +1,7 @@
-"""The folder of results: results/TIME-MODEL/, what is read from there, and two of them side by side."""
+"""The folder of results: results/TIME-MODEL/, what is read from there, and two of them side by side.
+
+Each result is there as data and as a page: result.json, and report.html made from it.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +22,32 @@ def write(paths: Paths, content: Content) -> Path:
 
     Raises SuiteError if it cannot be written.
     """
+    from tasks.lib.page import document
+
     stamp = content["time"].partition("+")[0].replace(":", "-")
-    text = as_json(content) + "\n"
     model = sides_of(content["runs"][0])[-1]["model"].partition("@")[0]
+    text = as_json(content) + "\n"
     try:
         folder = _new_folder(paths.results / f"{stamp}-{model}")
         try:
-            partial = folder / "result.json.partial"
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(folder / "result.json")
+            _save(folder / "result.json", text)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        _save(folder / "report.html", document.render(content))
     except OSError as error:
         raise SuiteError(
             f"The result cannot be saved in {paths.shown(paths.results)} ({error.strerror}).",
             "Make room there, or choose another folder with INVOKE_PATHS_RESULTS.",
         ) from error
     return folder
+
+
+def _save(file: Path, text: str) -> None:
+    partial = file.with_name(f"{file.name}.partial")
+    # What was typed may hold bytes that are no text.
+    partial.write_text(text, encoding="utf-8", errors="replace")
+    partial.replace(file)
 
 
 def _new_folder(wanted: Path) -> Path:

@@ -1,13 +1,14 @@
 """A model server of known behaviour, on loopback, as a process of its own.
 
-Run as a program it prints its port, and answers predicts after a fixed time of work: `--milliseconds M`;
-every Nth with status 503: `--drop N`.
+Run as a program it prints its port, says of itself that it serves net@1, and answers predicts after a fixed
+time of work: `--milliseconds M`; every Nth with status 503: `--drop N`.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import subprocess
 import sys
 import time
@@ -16,6 +17,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BODY = b'{"predictions": [[0.1, 0.9]]}'
+TENSOR = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
+SIGNATURE = {
+    "inputs": {"x": TENSOR},
+    "outputs": {"probabilities": TENSOR},
+    "method_name": "tensorflow/serving/predict",
+}
+METADATA = {
+    "model_spec": {"name": "net", "version": "1"},
+    "metadata": {"signature_def": {"signature_def": {"serving_default": SIGNATURE}}},
+}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -32,8 +43,13 @@ class Handler(BaseHTTPRequestHandler):
         # Work, not sleep: the system wakes a sleeper up when it likes.
         while time.perf_counter() < arrived + self.milliseconds / 1000:
             pass
-        status = b"503 Busy" if dropped else b"200 OK"
-        self.wfile.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(BODY), BODY))
+        self._answer(b"503 Busy" if dropped else b"200 OK", BODY)
+
+    def do_GET(self) -> None:
+        self._answer(b"200 OK", json.dumps(METADATA).encode())
+
+    def _answer(self, status: bytes, body: bytes) -> None:
+        self.wfile.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
 
     def log_message(self, format: str, *args: object) -> None:
         pass

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +15,23 @@ from hypothesis import strategies as st
 from tasks.lib import record, stats
 from tasks.lib.engines.base import Conditions
 from tasks.lib.hardware import Hardware
+from tasks.lib.histogram import Histogram
 from tasks.lib.pinning import Pinning
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
 from tasks.lib.settings import Plan
 from tasks.lib.store import Origin
-from tasks.lib.verdict import BASELINE, CANDIDATE, Comparison, Contestant, Measurement, Timeline, Verdict
+from tasks.lib.verdict import (
+    BASELINE,
+    CANDIDATE,
+    CONTROL,
+    TWIN,
+    Comparison,
+    Contestant,
+    Measurement,
+    Timeline,
+    Verdict,
+)
 from tasks.lib.warmup import Warmup
 from tests.unit.answers import scored
 
@@ -34,9 +46,19 @@ OPTIMIZED = replace(
     backend="OpenVINO",
     precision="bf16",
 )
-SLOW = Measurement(0.0312, 0.0320, 0.0351, 31.6, 672, 0)
-FAST = Measurement(0.0130, 0.0133, 0.0152, 75.8, 672, 0)
+
+
+def latencies(p50: float) -> str:
+    """672 of them as result.json has them."""
+    histogram = Histogram()
+    histogram.record(p50 * np.random.default_rng(1).lognormal(0, 0.05, 672))
+    return histogram.encode()
+
+
+SLOW = Measurement(0.0312, 0.0320, 0.0351, 31.6, 672, 0, histogram=latencies(0.0312))
+FAST = Measurement(0.0130, 0.0133, 0.0152, 75.8, 672, 0, histogram=latencies(0.0130))
 PLAN = Plan(0.02, 75.0, 0.01, 24, 20.0, 1, 60.0)
+ORDER = (BASELINE, CONTROL, CANDIDATE, TWIN)
 COMPARED = Verdict(
     STOCK,
     OPTIMIZED,
@@ -52,10 +74,10 @@ COMPARED = Verdict(
     (2.40, 2.42),
     (1.0, 1.01),
     Timeline(
-        (BASELINE, CANDIDATE, CANDIDATE, BASELINE),
-        (0.0, 0.38461538, 0.54671234, 0.70871234),
-        (0.031212345, 0.013012345, 0.013, 0.03124),
-        (31.6, 75.812345, 75.79, 31.6),
+        (*ORDER, *reversed(ORDER)) * 2,
+        tuple(0.5123456 * number for number in range(16)),
+        (0.031212345, 0.0312, 0.013012345, 0.013) * 4,
+        (31.6, 31.6, 75.812345, 75.79) * 4,
     ),
 )
 DIFFERENT = Verdict(STOCK, OPTIMIZED, scored(9, math.inf), {}, {}, PLAN, (), ())
@@ -108,6 +130,18 @@ def test_several_candidates_share_the_row_of_the_baseline() -> None:
     rows = record.rows(saved(DONE, replace(DONE, verdict=other)))
     assert [row["variant"] for row in rows] == ["stock", "optimized", "another"]
     assert rows[2]["speed-up [95% CI]"] == "2.41 [2.37, 2.45]"
+
+
+def test_what_only_one_run_says_has_its_name() -> None:
+    narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
+    other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"), comparisons=narrow)
+    content = saved(DONE, replace(DONE, verdict=other))
+    assert record.notes(content) == [
+        "optimized: measured in 2 rounds, until 75 s were over",
+        "another: measured in 2 rounds, until the interval was narrower than 2%",
+        "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
+        "weights: seeded: timings hold, classes mean nothing",
+    ]
 
 
 def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
@@ -270,12 +304,13 @@ def test_keys_of_a_comparison() -> None:
     assert set(run) == {"time", "connections", "sentence", "notes", "alone", "verdict", "warmup", "blocks"}
     assert run["time"] == content["time"] == DONE.time
     assert run["alone"] is None
-    assert run["blocks"] == {
-        "label": ["baseline", "candidate", "candidate", "baseline"],
-        "start": [0.0, 0.3846, 0.5467, 0.7087],
-        "p50": [0.03121, 0.01301, 0.013, 0.03124],
-        "rate": [31.6, 75.81, 75.79, 31.6],
+    assert {key: column[:4] for key, column in run["blocks"].items()} == {
+        "label": ["baseline", "control", "candidate", "twin"],
+        "start": [0.0, 0.5123, 1.0247, 1.537],
+        "p50": [0.03121, 0.0312, 0.01301, 0.013],
+        "rate": [31.6, 31.6, 75.81, 75.79],
     }
+    assert {len(column) for column in run["blocks"].values()} == {16}
     verdict = run["verdict"]
     assert set(verdict) == {
         "baseline", "candidate", "agreement", "comparisons", "problem", "is_narrow", "rounds",
@@ -317,7 +352,7 @@ def test_keys_of_a_comparison() -> None:
             "requests": 672,
             "errors": 0,
             "sent": [],
-            "histogram": "",
+            "histogram": FAST.histogram,
         },
     }
 

@@ -25,7 +25,7 @@ SIDES = ("baseline", "candidate")
 def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> None:
     folder = results.write(settings.paths, record.content([DONE]))
     assert folder == settings.paths.results / "2026-11-22T10-15-00-resnet"
-    assert [each.name for each in folder.iterdir()] == ["result.json"]
+    assert sorted(each.name for each in folder.iterdir()) == ["report.html", "result.json"]
     assert results.read(folder) == results.read(folder / "result.json") == saved(DONE)
 
 
