@@ -59,6 +59,8 @@ def serve(
     server, _ = servers.bring_up(its, where, found, wanted, wanted_port)
     if found.origin.warning:
         console.note(found.origin.warning)
+    if server.grpc_port:
+        console.note(f"over gRPC: {server.grpc_url}")
     console.result(server.url)
     console.result(_curl(its, server))
 
@@ -195,6 +197,7 @@ def _row(server: Server) -> dict[str, object]:
         "precision": server.variant.precision,
         "engine": server.engine,
         "port": server.rest_port,
+        "grpc port": server.grpc_port or "-",
         "url": server.url,
         "up since": server.started,
         "state": _state(server),

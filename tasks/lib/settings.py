@@ -93,6 +93,7 @@ class Download:
 class Serve:
     host: str
     rest_port: int
+    grpc_port: int
     ready_timeout: float
     """Seconds."""
     stop_grace: float
@@ -236,6 +237,7 @@ def read(config: Table, root: Path) -> Settings:
         serve=Serve(
             host=source.text("serve", "host"),
             rest_port=source.whole("serve", "rest_port", minimum=1, maximum=65535),
+            grpc_port=source.whole("serve", "grpc_port", minimum=1, maximum=65535),
             ready_timeout=source.number("serve", "ready_timeout", minimum=1),
             stop_grace=source.number("serve", "stop_grace"),
             cpus=source.cpus("serve", "cpus"),

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -54,18 +54,22 @@ def settings(folder: Path, **serve: Any) -> Any:
     config.load_project()
     paths = Paths(ROOT, *(folder / name for name in ("models", "state", "environment", "results")))
     read_ones = read(config, ROOT)
-    defaults = {"rest_port": free_pair(), "ready_timeout": 30.0, "stop_grace": 10.0}
+    rest_port = free_ports()
+    defaults = {"rest_port": rest_port, "grpc_port": rest_port + 1, "ready_timeout": 30.0, "stop_grace": 10.0}
     return replace(read_ones, paths=paths, serve=replace(read_ones.serve, **{**defaults, **serve}))
 
 
-def free_pair() -> int:
-    """A port that is free, and so is the one that comes two after it."""
+def free_ports() -> int:
+    """The first of four free ports: two servers', REST's first and every other one, gRPC's between."""
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
+        with ExitStack() as stack:
+            port = 0
             try:
-                second.bind(("127.0.0.1", port + 2))
+                for step in range(4):
+                    wanted = port + step if port else 0
+                    listener = stack.enter_context(socket.socket())
+                    listener.bind(("127.0.0.1", wanted))
+                    port = port or listener.getsockname()[1]
             except (OSError, OverflowError):
                 continue
             return port
@@ -123,7 +127,11 @@ class Desk:
         overrides: dict[str, Any] = {
             "model": "net",
             "paths": {name: str(getattr(self.settings.paths, name)) for name in names},
-            "serve": {"rest_port": str(self.settings.serve.rest_port), "ready_timeout": "30"},
+            "serve": {
+                "rest_port": str(self.settings.serve.rest_port),
+                "grpc_port": str(self.settings.serve.grpc_port),
+                "ready_timeout": "30",
+            },
             "run": {"dry": dry},
         }
         config = Config(overrides=overrides, project_location=str(ROOT))
@@ -165,6 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for flag in (
         "rest_api_host",
+        "grpc_host",
         "model_name",
         "model_base_path",
         "backend",

@@ -208,6 +208,7 @@ def server(settings: Settings, variant: str) -> Server:
         variant=variants.find(settings, variant, "docker"),
         host="127.0.0.1",
         rest_port=8501,
+        grpc_port=8500,
         started="2026-11-22T10:00:00+00:00",
         fingerprint="0" * 64,
         image="an/image:1",
@@ -241,7 +242,7 @@ def test_what_is_typed(settings: Settings) -> None:
 def test_the_embedded_image_gets_its_own_flags_and_the_artefact(settings: Settings) -> None:
     plan = planned(settings, "embedded-optimized")
     assert plan.arguments == ("--backend=openvino", "--precision=auto", "--shutdown_grace_seconds=19")
-    assert plan.ports == {8501: 8501}
+    assert plan.ports == {8501: 8501, 8500: 8500}
     assert plan.mounts[1] == (Path("/somewhere/net/.optimized/7"), "/models/net/.optimized/7")
 
 
@@ -251,6 +252,8 @@ def test_labels_tell_the_server(settings: Settings) -> None:
     assert container.from_labels(labels) == container.without_recipe(one)
     assert container.starter(labels).pid == os.getpid()
     assert labels["io.tensorflow-serving-suite"] == "server"
+    del labels["io.tensorflow-serving-suite.grpc_port"]  # as of one from before there was gRPC
+    assert container.from_labels(labels).grpc_port == 0
     for missing in ("io.tensorflow-serving-suite.model", container.SERVER):
         with pytest.raises(KeyError):
             container.from_labels({name: text for name, text in labels.items() if name != missing})

@@ -195,6 +195,31 @@ def test_the_default_port_gives_way(house: House, capsys: pytest.CaptureFixture[
             house.engine().stop(server, 10)
 
 
+def test_each_server_has_a_grpc_port_of_its_own(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = house.settings.serve.grpc_port
+    with socket.create_server(("127.0.0.1", wanted)):
+        first = house.engine().start(house.model, STOCK)
+    second = house.engine().start(house.model, OPTIMIZED)
+    assert (first.rest_port, first.grpc_port) == (house.settings.serve.rest_port, wanted + 2)
+    assert (second.rest_port, second.grpc_port) == (first.rest_port + 2, wanted)
+    shown = capsys.readouterr().err
+    assert f"port {wanted} is taken, so this server gets {wanted + 2}" in shown
+    assert f"--port={wanted}" in shown
+    assert second.grpc_url == f"grpc://127.0.0.1:{wanted}/v1/models/net"
+    for server in (first, second):
+        house.engine().stop(server, 10)
+
+
+def test_a_record_from_before_there_was_grpc_can_be_read(house: House) -> None:
+    server = house.engine().start(house.model, STOCK)
+    path = house.settings.paths.state / "servers" / f"{server.id}.json"
+    record = json.loads(path.read_text())
+    del record["server"]["grpc_port"]
+    path.write_text(json.dumps(record))
+    assert house.engine().servers() == [replace(server, grpc_port=0)]
+    house.engine().stop(server, 10)
+
+
 def test_an_address_that_this_machine_does_not_have(house: House) -> None:
     with nothing_left(house), pytest.raises(ServerError, match=r"No server can listen on 192\.0\.2\.1"):
         house.engine(host="192.0.2.1").start(house.model, STOCK)
@@ -238,12 +263,12 @@ def test_an_answer_of_a_stranger_does_not_count(house: House, tmp_path: Path) ->
             process.wait()
 
 
-def taken_while_loading(house: House, stack: ExitStack) -> LocalEngine:
+def taken_while_loading(house: House, stack: ExitStack, flag: str = "--rest_api_port") -> LocalEngine:
     """An engine whose first server finds its port taken when it wants to listen."""
 
     def command(flags: Any) -> Any:
-        port = int(next(flag for flag in flags if "rest_api_port" in flag).partition("=")[2])
-        if port != house.settings.serve.rest_port:
+        port = next(int(each.partition("=")[2]) for each in flags if each.startswith(f"{flag}="))
+        if port not in (house.settings.serve.rest_port, house.settings.serve.grpc_port):
             return standin.command()(flags)
         stack.enter_context(socket.create_server(("127.0.0.1", port)))
         return standin.command("die")(flags)
@@ -269,6 +294,14 @@ def test_a_port_that_was_asked_for_and_is_taken_while_it_loads(house: House) -> 
         engine = taken_while_loading(house, stack)
         with pytest.raises(ServerError, match=f"Port {first} was taken by .* while stock net@1"):
             engine.start(house.model, STOCK, first)
+
+
+def test_a_grpc_port_that_is_taken_while_it_loads_gives_way(house: House) -> None:
+    first = house.settings.serve.rest_port
+    with ExitStack() as stack:
+        server = taken_while_loading(house, stack, "--port").start(house.model, STOCK, first)
+    assert (server.rest_port, server.grpc_port) == (first, house.settings.serve.grpc_port + 2)
+    house.engine().stop(server, 10)
 
 
 def test_one_that_ignores_sigterm_is_killed(house: House, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_two_calls_at_once_start_one(desk: Desk) -> None:
 
 def test_another_port_is_another_server(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     serve.serve(desk.context())
-    port = standin.free_pair()
+    port = standin.free_ports()
     serve.serve(desk.context(), port=str(port))
     assert f"http://127.0.0.1:{port}/v1/models/net\n" in capsys.readouterr().out
     assert len(desk.processes()) == 2
@@ -116,6 +116,7 @@ def test_status_lists_what_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) 
         "precision": "f32",
         "engine": "local",
         "port": port,
+        "grpc port": desk.settings.serve.grpc_port,
         "url": f"http://127.0.0.1:{port}/v1/models/net",
         "state": "ready",
     }

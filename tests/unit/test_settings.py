@@ -181,6 +181,7 @@ def test_folders_are_shown_as_typed_at_the_root(tmp_path: Path) -> None:
 WHOLE = [
     "download.retries",
     "serve.rest_port",
+    "serve.grpc_port",
     "benchmark.block_requests",
     "benchmark.seed",
     "build.memory_mb",

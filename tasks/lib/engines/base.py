@@ -38,6 +38,8 @@ class Server:
     """UTC, ISO 8601."""
     fingerprint: str
     """Of what it has loaded and how it was started (Engine.fingerprint)."""
+    grpc_port: int = 0
+    """0 for a server that was started before there was one."""
     temporary: bool = False
     """It is up for the call that started it, and for as long as that runs."""
     image: str = ""
@@ -48,9 +50,17 @@ class Server:
     @property
     def url(self) -> str:
         """The model's REST address: append ":predict", "/metadata" or nothing (its status)."""
+        return f"http://{self._reachable}:{self.rest_port}/v1/models/{self.model}"
+
+    @property
+    def grpc_url(self) -> str:
+        """The model's gRPC address, in the form in which a benchmark takes it."""
+        return f"grpc://{self._reachable}:{self.grpc_port}/v1/models/{self.model}"
+
+    @property
+    def _reachable(self) -> str:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.rest_port}/v1/models/{self.model}"
+        return f"[{host}]" if ":" in host else host
 
     def __str__(self) -> str:
         return f"{self.variant.name} {self.model}@{self.version} on port {self.rest_port}"
@@ -77,6 +87,7 @@ def planned(
     variant: Variant,
     *,
     port: int = 0,
+    grpc_port: int = 0,
     fingerprint: str = "",
     temporary: bool = False,
     image: str = "",
@@ -91,6 +102,7 @@ def planned(
         variant=variant,
         host=settings.serve.host,
         rest_port=port,
+        grpc_port=grpc_port,
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         fingerprint=fingerprint,
         temporary=temporary,
@@ -114,9 +126,10 @@ class Engine(Protocol):
     ) -> Server:
         """Start a server and return once a real predict has answered.
 
-        With `port` None the first free one from the settings is taken. A `temporary` one is for this
-        call: should the call be killed, the next one ends it. Raises ServerError, with the server
-        stopped and nothing left behind, if it dies, never answers, or the port is taken.
+        `port` is its REST port; None takes the first free one from the settings, as gRPC always does. A
+        `temporary` one is for this call: should the call be killed, the next one ends it. Raises
+        ServerError, with the server stopped and nothing left behind, if it dies, never answers, or the
+        port is taken.
         """
         ...
 

@@ -115,18 +115,13 @@ def plan(settings: Settings, server: Server, model: Model, image: str) -> Contai
         environment={"MODEL_NAME": model.name, **dict(variant.container.environment)},
         labels={**to_labels(settings, server), STARTER: f"{me.pid} {me.created}"},
         mounts=tuple(mounts),
-        ports={REST: server.rest_port, **({GRPC: server.rest_port - 1} if has_grpc(variant) else {})},
+        ports={REST: server.rest_port, GRPC: server.grpc_port},
         host=server.host,
         user=_user(),
         memory=memory(settings.docker),
         processes=settings.docker.processes,
         cpus=pinning.listed(settings.serve.cpus) or _own_cpus(),
     )
-
-
-def has_grpc(variant: Variant) -> bool:
-    """Whether the server has a gRPC port: the embedded one has none."""
-    return variant.backend not in EMBEDDED
 
 
 def _own_arguments(variant: Variant, serve: Serve) -> Sequence[str]:
@@ -190,7 +185,7 @@ def owner(settings: Settings) -> str:
 
 
 _FIELDS = (
-    *("model", "version", "host", "rest_port", "started"),
+    *("model", "version", "host", "rest_port", "grpc_port", "started"),
     *("fingerprint", "temporary", "image", "image_id"),
 )
 _VARIANT = ("name", "backend", "precision")
@@ -209,7 +204,9 @@ def to_labels(settings: Settings, server: Server) -> dict[str, str]:
 
 def from_labels(labels: Mapping[str, str]) -> Server:
     """The server of a container with these labels. Raises KeyError or ValueError for others."""
-    fields = {field: labels[f"{LABEL}.{field}"] for field in _FIELDS}
+    # Containers that were started before there was a gRPC port do not tell it.
+    told = {f"{LABEL}.grpc_port": "0", **labels}
+    fields = {field: told[f"{LABEL}.{field}"] for field in _FIELDS}
     name, backend, precision = (labels[f"{LABEL}.variant.{field}"] for field in _VARIANT)
     return Server(
         id=labels[SERVER],
@@ -219,6 +216,7 @@ def from_labels(labels: Mapping[str, str]) -> Server:
         variant=Variant(name, backend, precision),
         host=fields["host"],
         rest_port=int(fields["rest_port"]),
+        grpc_port=int(fields["grpc_port"]),
         started=fields["started"],
         fingerprint=fields["fingerprint"],
         temporary=fields["temporary"] == str(True),

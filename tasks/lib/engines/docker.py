@@ -24,7 +24,7 @@ from tasks.lib.errors import DockerError, ServerError
 from tasks.lib.images import LABEL
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
-from tasks.lib.variants import Variant
+from tasks.lib.variants import EMBEDDED, Variant
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -67,7 +67,7 @@ class DockerEngine:
             try:
                 return self._start(model, variant, port, image, temporary)
             except PortLost as lost:
-                if port is not None:
+                if port == lost.port:
                     raise
                 console.note(f"{lost.problem} Starting it on another.")
         return self._start(model, variant, port, image, temporary)
@@ -223,14 +223,15 @@ class DockerEngine:
             with self._locked():
                 # Listing them first also frees the ports of those that a killed call has left.
                 ours = [*self.servers(), *LocalEngine(self._settings).servers()]
-                chosen = ports.choose(self._settings.serve, port, ours, grpc=plans.has_grpc(variant))
+                rest, grpc = ports.choose(self._settings.serve, port, ours)
                 found = pull.find(self._client, image)
                 planned = base.planned(
                     self._settings,
                     self.name,
                     model,
                     variant,
-                    port=chosen,
+                    port=rest,
+                    grpc_port=grpc,
                     fingerprint=self.fingerprint(model, variant),
                     temporary=temporary,
                     image=image,
@@ -267,11 +268,8 @@ class DockerEngine:
         except (DockerException, requests.RequestException) as error:
             why = refusals.said(error)
             if refusals.is_port_taken(why):
-                who = ports.holder(server.rest_port)
-                raise PortLost(
-                    f"Port {server.rest_port} was taken by {who} while {server} was being started.",
-                    "Choose another --port, or end that program.",
-                ) from error
+                taken = ports.lost(server) or server.rest_port
+                raise PortLost(taken, f"{server} was being started") from error
             raise refusals.running(plan.image, why) from error
         return each
 
@@ -358,7 +356,7 @@ class DockerEngine:
 
     def _hint(self, server: Server, each: Container) -> None:
         missing = serving_log.missing_instructions(self._text(each))
-        if missing and plans.has_grpc(server.variant):  # nobody compiles the embedded server's TensorFlow
+        if missing and server.variant.backend not in EMBEDDED:  # nobody compiles that one's TensorFlow
             console.note(
                 f"this image was not compiled for {missing}, which this CPU has: `invoke build.devel "
                 "build.optimized` compiles one that is (hours), and `invoke benchmark` tells what it gains"

@@ -94,7 +94,7 @@ class LocalEngine:
             try:
                 return self._start(model, variant, port, temporary)
             except PortLost as lost:
-                if port is not None:
+                if port == lost.port:
                     raise
                 console.note(f"{lost.problem} Starting it on another.")
         return self._start(model, variant, port, temporary)
@@ -148,7 +148,8 @@ class LocalEngine:
         flags = [
             f"--rest_api_host={server.host}",
             f"--rest_api_port={server.rest_port}",
-            "--port=0",  # no gRPC: nothing here asks through it, and a fixed port would be taken by the first
+            f"--grpc_host={server.host}",
+            f"--port={server.grpc_port}",
             f"--model_name={server.model}",
             f"--model_base_path={model.base}",
             f"--model_version={server.version}",
@@ -284,13 +285,15 @@ class LocalEngine:
         try:
             with self._locked():
                 records = self._survey()
-                chosen = ports.choose(self._settings.serve, port, [record.server for record in records])
+                ours = [record.server for record in records]
+                rest, grpc = ports.choose(self._settings.serve, port, ours)
                 planned = base.planned(
                     self._settings,
                     self.name,
                     model,
                     variant,
-                    port=chosen,
+                    port=rest,
+                    grpc_port=grpc,
                     fingerprint=self.fingerprint(model, variant),
                     temporary=temporary,
                 )
@@ -369,12 +372,9 @@ class LocalEngine:
         record = self._read(server.id)
         if record is None or record.state != STARTING:
             raise stopped_meanwhile(server)
-        if not ports.is_free(server.host, server.rest_port):
-            who = ports.holder(server.rest_port)
-            raise PortLost(
-                f"Port {server.rest_port} was taken by {who} while {server} was loading.",
-                "Choose another --port, or end that program.",
-            )
+        taken = ports.lost(server)
+        if taken is not None:
+            raise PortLost(taken, f"{server} was loading")
         self._show_log(server)
         raise ServerError(
             f"{server} died while loading: {environment.ending(status, self.logs(server, LOG_TAIL))}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from tasks.lib import console, processes
 from tasks.lib.engines.base import Server
@@ -13,7 +13,7 @@ from tasks.lib.errors import ServerError
 from tasks.lib.settings import Serve
 
 STEP = 2
-"""Servers take their ports in pairs, gRPC one below REST; the embedded one leaves its gRPC port unused."""
+"""Every other port is tried: by default REST gets the odd ones, and gRPC the even ones below them."""
 TRIED = 100
 STARTS_TRIED = 3
 """A server that finds its port taken once it has loaded is started anew on another one."""
@@ -22,32 +22,42 @@ STARTS_TRIED = 3
 class PortLost(ServerError):
     """Something else took the port between the moment it was chosen and the one it was opened."""
 
-
-def choose(serve: Serve, wanted: int | None, ours: Sequence[Server], grpc: bool = False) -> int:
-    """The REST port asked for, or the first free one. Raises ServerError if there is none.
-
-    `ours` are the servers of this suite, whose ports may not be open yet. With `grpc` the port below it
-    must be free too.
-    """
-    first = wanted or serve.rest_port
-    taken_by_us = {server.rest_port: server for server in ours}
-    for port in range(first, min(first + STEP * TRIED, 65536), STEP):
-        taken = next(
-            (p for p in ((port, port - 1) if grpc else (port,)) if not _usable(serve, p, ours)), None
+    def __init__(self, port: int, moment: str) -> None:
+        super().__init__(
+            f"Port {port} was taken by {holder(port)} while {moment}.",
+            "Choose another --port, or end that program.",
         )
-        if taken is None:
+        self.port = port
+
+
+def choose(serve: Serve, wanted: int | None, ours: Sequence[Server]) -> tuple[int, int]:
+    """A REST port, the one asked for or the first free one, and the first free one for gRPC.
+
+    `ours` are the servers of this suite, whose ports may not be open yet. Raises ServerError if there
+    is none.
+    """
+    taken = {port: server for server in ours for port in (server.rest_port, server.grpc_port)}
+    if not wanted:
+        rest = _first_free(serve.host, serve.rest_port, taken, "INVOKE_SERVE_REST_PORT")
+    elif wanted in taken or not is_free(serve.host, wanted):
+        raise _taken(wanted, taken.get(wanted))
+    else:
+        rest = wanted
+    return rest, _first_free(serve.host, serve.grpc_port, {*taken, rest}, "INVOKE_SERVE_GRPC_PORT")
+
+
+def _first_free(host: str, first: int, taken: Container[int], setting: str) -> int:
+    for port in range(first, min(first + STEP * TRIED, 65536), STEP):
+        if port not in taken and is_free(host, port):
             if port != first:
                 console.note(f"port {first} is taken, so this server gets {port}")
             return port
-        if wanted is not None:
-            raise _taken(taken, taken_by_us.get(taken))
-    raise ServerError(
-        f"No port is free from {first} on.", "Choose another range with --port or INVOKE_SERVE_REST_PORT."
-    )
+    raise ServerError(f"No port is free from {first} on.", f"Choose another range with {setting}.")
 
 
-def _usable(serve: Serve, port: int, ours: Sequence[Server]) -> bool:
-    return all(server.rest_port != port for server in ours) and is_free(serve.host, port)
+def lost(server: Server) -> int | None:
+    """The port of a server that did not come up which somebody else has; None if it is not that."""
+    return next((p for p in (server.rest_port, server.grpc_port) if not is_free(server.host, p)), None)
 
 
 def _taken(port: int, server: Server | None) -> ServerError:

@@ -111,6 +111,7 @@ def suite(docker_host: str, stock: str, bystander: str, tmp_path: Path) -> Itera
         "INVOKE_DOCKER_IMAGE": stock,
         "INVOKE_DOCKER_MEMORY": "256m",
         "INVOKE_SERVE_REST_PORT": str(engine.free_port()),
+        "INVOKE_SERVE_GRPC_PORT": str(engine.free_port()),
         "INVOKE_SERVE_STOP_GRACE": "3",
         "INVOKE_BUILD_USER": "nobody-builds-this",
         "NO_PROXY": "127.0.0.1,localhost",

@@ -45,6 +45,7 @@ def settings(docker_host: str, user: str) -> dict[str, str]:
         "INVOKE_BUILD_EMBEDDED_BASE_IMAGE": "standin/python",
         "INVOKE_BUILD_DISK_GB": "4",
         "INVOKE_SERVE_REST_PORT": str(engine.free_port()),
+        "INVOKE_SERVE_GRPC_PORT": str(engine.free_port()),
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }
