@@ -178,12 +178,8 @@ class TensorFlowBackend:
         tensors = {alias: signature.outputs[alias].name for alias in wanted}
         # A callable fetches no tensor twice, and none that is fed; signatures may name both.
         fetched = [name for name in dict.fromkeys(tensors.values()) if name not in fed]
-        options = config_pb2.CallableOptions(
-            feed=[signature.inputs[alias].name for alias in aliases], fetch=fetched
-        )
-        options.run_options.timeout_in_ms = round(self._timeout * 1000)
-        # Session.make_callable, the public form, goes through Session.run wherever tensors are fed.
-        call = self._session._make_callable_from_options(options)
+        feeds = [signature.inputs[alias].name for alias in aliases]
+        call = session_callable(self._session, feeds, fetched, self._timeout)
 
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
             values = call(*[inputs[alias] for alias in aliases]) if fetched else []
@@ -193,6 +189,20 @@ class TensorFlowBackend:
             }
 
         return run
+
+
+def session_callable(
+    session: tf.compat.v1.Session, feeds: Sequence[str], fetches: Sequence[str], timeout: float
+) -> Callable[..., Sequence[Array]]:
+    """A function of the arrays fed to the tensors `feeds` that gives those of `fetches`.
+
+    timeout: seconds after which TensorFlow gives a call up; 0 for never.
+    """
+    options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
+    options.run_options.timeout_in_ms = round(timeout * 1000)
+    # Session.make_callable, the public form, goes through Session.run wherever tensors are fed: 0.15 ms more.
+    call: Callable[..., Sequence[Array]] = session._make_callable_from_options(options)
+    return call
 
 
 def _function_call(function: Any, wanted: tuple[str, ...]) -> _Call:
