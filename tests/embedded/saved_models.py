@@ -183,7 +183,7 @@ def write_pixels(folder: Path) -> None:
     layers = tf.keras.layers
     model = tf.keras.Sequential(
         [
-            tf.keras.Input((64, 64, 3)),
+            tf.keras.Input((64, 64, 3), name="keras_tensor"),
             layers.Conv2D(16, 3, activation="relu"),
             layers.BatchNormalization(),
             layers.GlobalAveragePooling2D(),

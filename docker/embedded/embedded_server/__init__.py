@@ -6,6 +6,7 @@ flags           the command line, with TensorFlow Serving's flag names
 errors          what can go wrong, and the HTTP status of each
 signature       what a signature takes and gives, without TensorFlow
 backend         the protocol of what executes a model; tensorflow_backend and openvino_backend do
+batching        requests in flight executed together, by batching_parameters
 servable        the loaded models, and finding one by name, version or label
 versions        versions on disk, and the policies that choose among them
 model_config    which models are served: by the flags, or by a file

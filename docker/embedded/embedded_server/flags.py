@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
 from embedded_server.errors import StartError
 from embedded_server.limits import Limits
 from embedded_server.monitoring import METRICS_PATH, metrics_path
@@ -45,6 +46,7 @@ class Flags:
     shutdown_grace: int
     check_method_names: bool
     metrics_path: str | None
+    batching: BatchingParameters | None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -193,6 +195,12 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         default=0,
         help="operations at once (%(default)s: TensorFlow decides)",
     )
+    add_switch("--enable_batching", False, "execute requests in flight at once together (%(default)s)")
+    add(
+        "--batching_parameters_file",
+        type=_text,
+        help="how they are batched, as a BatchingParameters message in text (default: TensorFlow Serving's)",
+    )
     add(
         "--max_request_bytes",
         type=_number(1, 2**40),
@@ -292,4 +300,13 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         shutdown_grace=values.shutdown_grace_seconds,
         check_method_names=values.enable_signature_method_name_check,
         metrics_path=metrics_path(values.monitoring_config_file),
+        batching=_batching(values.enable_batching, values.batching_parameters_file),
     )
+
+
+def _batching(enabled: bool, file: str | None) -> BatchingParameters | None:
+    if not enabled:
+        if file is not None:
+            raise StartError("--batching_parameters_file is set without setting --enable_batching to true")
+        return None
+    return BatchingParameters() if file is None else read_batching_parameters(Path(file))

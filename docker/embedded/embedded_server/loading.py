@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from embedded_server.backend import Backend
+from embedded_server.batching import BatchingBackend
 from embedded_server.flags import Flags
 from embedded_server.model_config import ModelConfig
 from embedded_server.servable import Servable
@@ -63,6 +64,15 @@ def load_servable(flags: Flags, model: ModelConfig, version: int, folder: Path) 
 
 def load_backend(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Backend:
     """What executes a version. Raises StartError where it cannot be loaded."""
+    backend = _load_executing_backend(flags, model, version, folder)
+    return (
+        backend
+        if flags.batching is None
+        else BatchingBackend(backend, flags.batching, flags.rest_api_timeout)
+    )
+
+
+def _load_executing_backend(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Backend:
     # Imported here: each takes seconds, and a wrong flag should not have to wait for that.
     if flags.backend == "openvino":
         from embedded_server.openvino_backend import OpenVinoBackend

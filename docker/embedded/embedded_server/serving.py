@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import resource
 import signal
 import socket
@@ -17,6 +16,7 @@ import uvicorn
 
 from embedded_server.asgi import HttpApp
 from embedded_server.connection import KEEP_ALIVE, Connection
+from embedded_server.cpus import cpu_count
 from embedded_server.errors import StartError
 from embedded_server.flags import Flags
 from embedded_server.inference import Inference
@@ -66,7 +66,7 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
     """
     limits = flags.limits
     _allow_open_files(limits.connections + _FILES)
-    default_threads = _THREADS_PER_CPU * _cpu_count()
+    default_threads = _THREADS_PER_CPU * cpu_count()
     workers = Workers(flags.rest_api_num_threads or default_threads, limits.queued_requests)
     metrics = Metrics()
     inference = Inference(metrics, flags.check_method_names)
@@ -200,10 +200,3 @@ def _allow_open_files(number: int) -> None:
     wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _cpu_count() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # macOS
