@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from embedded_server.versions import list_versions
 from raw import Raw, ask, request
-from running import PATIENCE, Server, free_port, run_to_end
+from running import PATIENCE, Server, free_port, run_to_end, start
 
 FOREVER = 10**12  # turns of the spin signature's loop
 SPIN = "/v1/models/module:predict"
@@ -63,6 +63,9 @@ def is_listening(port: int) -> bool:
     ("flags", "message"),
     [
         ((), "--model_base_path"),
+        (("--model_config_file=/none",), "--model_config_file /none: No such file or directory"),
+        (("--model_config_file=/none", "--model_version=1"), "--model_version goes with --model_base_path"),
+        (("--model_base_path=.", "--enable_model_warmup=maybe"), "'maybe' is neither true nor false"),
         (("--model_base_path=/none",), "--model_base_path /none: No such file or directory"),
         (("--model_base_path=.", "--rest_api_port=abc"), "--rest_api_port: 'abc' is not a whole number"),
         (("--model_base_path=.", "--rest_api_port=0"), "from 1 to 65535"),
@@ -137,6 +140,27 @@ def test_newest_version_deadline_and_a_clean_end(models: Path, tmp_path: Path) -
         idle = socket.create_connection(("127.0.0.1", server.port))  # must not hold up the end
         assert server.stop() == 0
         idle.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_wait_for_a_model_can_be_ended(tmp_path: Path, number: int) -> None:
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{tmp_path}" model_platform: "tensorflow" }} }}'
+    )
+    process = start(f"--model_config_file={config}", f"--rest_api_port={free_port()}")
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "No versions of servable m found under base path" in line:
+                break
+        process.send_signal(number)
+        _, log = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "Stopped before there was a model to serve" in log
+    assert "Traceback" not in log
 
 
 def test_sigterm_finishes_what_is_in_flight(models: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,14 @@ from embedded_server.serving import reserve_port, serve
 _log = logging.getLogger("embedded_server")
 
 
+class _Left(BaseException):
+    """A signal came before the server listened."""
+
+
+def _leave(*_: object) -> None:
+    raise _Left
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run until a signal. Returns the exit code: 0 done, 1 could not start or had to cut requests off."""
     logging.basicConfig(
@@ -30,9 +39,15 @@ def main(arguments: Sequence[str]) -> int:
         listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
         import_backend(flags.backend)
+        # The wait may be for ever, and the first process of a container has no default way to end.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
         manager.start()
         manager.wait_until_served()
         cut_off = serve(models, flags, listener, grpc_listener)
+    except _Left:
+        _log.info("Stopped before there was a model to serve")
+        return 0
     except (StartError, ServingError) as error:
         print(f"embedded_server: {error}", file=sys.stderr)
         return 1
