@@ -36,6 +36,8 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 _log = logging.getLogger(__name__)
+# A message that cannot be parsed is its client's affair, and not worth a traceback in the log for each.
+logging.getLogger("grpc._common").addFilter(lambda record: "deserializing" not in record.getMessage())
 
 
 class GrpcServer:

@@ -19,7 +19,7 @@ from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument
 from embedded_server.signature import data_type, number_of
 
-_MAX_FILLED = 256 * 2**20  # bytes that a tensor may have whose values were not all sent
+_MAX_FILLED = 64 * 2**20  # bytes that a tensor may have whose values were not all sent; as a whole request
 _MAX_RANK = 64  # dimensions of a numpy array (NPY_MAXDIMS); TensorFlow itself takes 254
 
 # Type -> the field that holds its values, and numpy's type for the numbers in it. half_val holds bit
