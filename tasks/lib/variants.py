@@ -28,8 +28,6 @@ class Container:
 
     image: str
     """One of IMAGES, or an image's own name."""
-    arguments: tuple[str, ...] = ()
-    """For the server, after the suite's own."""
     environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -44,6 +42,8 @@ class Variant:
     """The number format of the arithmetic; "auto" means the one that build.optimized chose."""
     container: Container | None = None
     """None on the local engine."""
+    arguments: tuple[str, ...] = ()
+    """For the server, after the suite's own."""
 
     @property
     def needs_artefact(self) -> bool:
@@ -86,11 +86,11 @@ def check(settings: Settings, name: str) -> None:
 
 
 def _local(name: str, table: Any) -> Variant:
-    fields = _fields(name, table, {"backend", "precision"})
+    fields = _fields(name, table, {"backend", "precision", "arguments"})
     backend = str(fields.get("backend", EMBEDDED[0]))
     if backend not in EMBEDDED:
         raise _wrong(name, f"backend {backend!r}, not one of: {', '.join(EMBEDDED)}")
-    return Variant(name, backend, _precision(name, backend, fields))
+    return Variant(name, backend, _precision(name, backend, fields), arguments=_arguments(name, fields))
 
 
 def _docker(name: str, table: Any) -> Variant:
@@ -99,12 +99,12 @@ def _docker(name: str, table: Any) -> Variant:
     image = str(fields.get("image", "")).strip()
     if not image:
         raise _wrong(name, "no image")
-    container = Container(image, _arguments(name, fields), _environment(name, fields))
+    container = Container(image, _environment(name, fields))
     backend = str(fields.get("backend", "tensorflow" if image == "embedded" else "serving"))
     if backend not in BACKENDS or (image == "embedded" and backend not in EMBEDDED):
         choices = EMBEDDED if image == "embedded" else BACKENDS
         raise _wrong(name, f"backend {backend!r}, not one of: {', '.join(choices)}")
-    return Variant(name, backend, _precision(name, backend, fields), container)
+    return Variant(name, backend, _precision(name, backend, fields), container, _arguments(name, fields))
 
 
 _READINGS = {"local": _local, "docker": _docker}

@@ -84,7 +84,7 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def module(models: Path) -> TensorFlowBackend:
-    return TensorFlowBackend.load(models / "module" / "3", timeout=1)
+    return TensorFlowBackend.load(models / "module" / "3", timeout=5)
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +103,20 @@ def texts(*words: str) -> Array:
 @pytest.mark.parametrize(
     "parameters",
     [
-        BatchingParameters(num_batch_threads=2),
-        BatchingParameters(max_batch_size=8, batch_timeout=0.002, num_batch_threads=2),
+        BatchingParameters(batch_timeout=0, num_batch_threads=2),
         BatchingParameters(
-            max_batch_size=9, batch_timeout=0.001, num_batch_threads=3, allowed_batch_sizes=(3, 9)
+            max_batch_size=8, max_enqueued_batches=20, batch_timeout=0.002, num_batch_threads=2
         ),
-        BatchingParameters(max_execution_batch_size=4, batch_timeout=0.001, num_batch_threads=1),
+        BatchingParameters(
+            max_batch_size=9,
+            max_enqueued_batches=20,
+            batch_timeout=0.001,
+            num_batch_threads=3,
+            allowed_batch_sizes=(3, 9),
+        ),
+        BatchingParameters(max_execution_batch_size=4, max_enqueued_batches=20, num_batch_threads=1),
     ],
-    ids=["defaults", "waits", "filled up", "in pieces"],
+    ids=["takes what is there", "waits", "filled up", "in pieces"],
 )
 def test_each_of_thousands_of_requests_gets_its_own_answer(
     module: TensorFlowBackend, parameters: BatchingParameters

@@ -444,12 +444,13 @@ def test_the_fingerprint_is_of_everything_that_makes_a_server(
         house.engine(host="127.0.0.2").fingerprint(house.model, STOCK),
         house.engine("slow").fingerprint(house.model, STOCK),
         house.engine().fingerprint(house.model, replace(STOCK, backend="openvino")),
+        house.engine().fingerprint(house.model, replace(STOCK, arguments=("--enable_batching",))),
     }
     (house.model.folder / "saved_model.pb").write_bytes(b"another")
     others.add(house.engine().fingerprint(house.model, STOCK))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     others.add(house.engine().fingerprint(house.model, STOCK))
-    assert len(others | {before}) == 6
+    assert len(others | {before}) == 7
 
 
 @NEEDS_TWO

@@ -85,10 +85,13 @@ def test_those_that_come_with_the_suite(settings: Settings) -> None:
         "stock": Variant("stock", "serving", "f32", Container("stock")),
         "optimized": Variant("optimized", "serving", "f32", Container("optimized")),
         "stock-no-onednn": Variant(
-            "stock-no-onednn", "serving", "f32", Container("stock", (), (("TF_ENABLE_ONEDNN_OPTS", "0"),))
+            "stock-no-onednn", "serving", "f32", Container("stock", (("TF_ENABLE_ONEDNN_OPTS", "0"),))
         ),
         "stock-bf16": Variant(
-            "stock-bf16", "serving", "bf16", Container("stock", ("--mixed_precision=bfloat16",))
+            "stock-bf16", "serving", "bf16", Container("stock"), ("--mixed_precision=bfloat16",)
+        ),
+        "stock-batched": Variant(
+            "stock-batched", "serving", "f32", Container("stock"), ("--enable_batching",)
         ),
         "embedded": Variant("embedded", "tensorflow", "f32", Container("embedded")),
         "embedded-optimized": Variant("embedded-optimized", "openvino", "auto", Container("embedded")),
@@ -98,9 +101,8 @@ def test_those_that_come_with_the_suite(settings: Settings) -> None:
 
 def test_arguments_are_a_list_or_as_typed(settings: Settings) -> None:
     for arguments in (["--a=b c", "--d"], "'--a=b c' --d"):
-        made = on_docker(settings, image="stock", arguments=arguments).container
-        assert made is not None
-        assert made.arguments == ("--a=b c", "--d")
+        assert on_docker(settings, image="stock", arguments=arguments).arguments == ("--a=b c", "--d")
+        assert found(settings, {"arguments": arguments}).arguments == ("--a=b c", "--d")
 
 
 def test_one_that_is_not_for_an_engine(settings: Settings) -> None:

@@ -33,15 +33,21 @@ _WRAPPED = {
     "thread_pool_name": _TEXT,  # only names threads
 }
 """Fields written as `name { value: ... }`, and the message that wraps the value."""
+_TIMEOUT_MICROS = 2000
 
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """How requests are batched; defaults as in TensorFlow's shared_batch_scheduler.h."""
+    """How requests are batched.
+
+    Defaults are those of TensorFlow's shared_batch_scheduler.h, but for batch_timeout, which is 0 there: here
+    a batch waits only for requests that are to be expected. Measured on ResNet-50 with 8 clients on 2 CPUs:
+    2.5 requests in a batch with 0, and 4 with 2 ms; 75 and 70 ms of CPU time for each.
+    """
 
     max_batch_size: int = 1000
     """Rows that one request may have, and one batch."""
-    batch_timeout: float = 0
+    batch_timeout: float = _TIMEOUT_MICROS / 1e6
     """Seconds that a batch waits for further requests after its first one."""
     max_enqueued_batches: int = 10
     """Batches that may wait for execution."""
@@ -89,7 +95,7 @@ def read_batching_parameters(file: Path) -> BatchingParameters:
             )
     parameters = BatchingParameters(
         max_batch_size=largest,
-        batch_timeout=given.get("batch_timeout_micros", 0) / 1e6,
+        batch_timeout=given.get("batch_timeout_micros", _TIMEOUT_MICROS) / 1e6,
         max_enqueued_batches=given.get("max_enqueued_batches", BatchingParameters.max_enqueued_batches),
         num_batch_threads=given.get("num_batch_threads", cpu_count()),
         allowed_batch_sizes=tuple(message.allowed_batch_sizes),

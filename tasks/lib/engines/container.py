@@ -111,7 +111,7 @@ def plan(settings: Settings, server: Server, model: Model, image: str) -> Contai
     return Container(
         image=image,
         name=name(server, STARTING),
-        arguments=(*_own_arguments(variant, settings.serve), *variant.container.arguments),
+        arguments=(*_own_arguments(variant, settings.serve), *variant.arguments),
         environment={"MODEL_NAME": model.name, **dict(variant.container.environment)},
         labels={**to_labels(settings, server), STARTER: f"{me.pid} {me.created}"},
         mounts=tuple(mounts),

@@ -54,8 +54,10 @@ class Record:
         """Raises ValueError, KeyError or TypeError for what `to_json` did not write."""
         fields = json.loads(text)
         server = dict(fields["server"])
+        variant = dict(server["variant"])
+        variant["arguments"] = tuple(variant.get("arguments", ()))  # an older record has none
         return cls(
-            server=Server(**{**server, "variant": Variant(**server["variant"])}),
+            server=Server(**{**server, "variant": Variant(**variant)}),
             state=fields["state"],
             starter=Identity(**fields["starter"]),
             process=Identity(**fields["process"]) if fields["process"] else None,
@@ -158,6 +160,7 @@ class LocalEngine:
             # A second less than it gets before it is killed: time to end by itself.
             f"--shutdown_grace_seconds={max(0, int(self._settings.serve.stop_grace) - 1)}",
             *self._extra_flags,
+            *server.variant.arguments,
         ]
         if self._command is not None:
             return self._command(flags)
