@@ -295,7 +295,7 @@ def test_a_port_that_another_gets_while_the_model_is_loading() -> None:
         other.bind(reserved.getsockname())
         other.listen()
         metrics = Metrics()
-        server = GrpcServer(Models({}), Inference(metrics), metrics, threads=1, max_message=-1)
+        server = GrpcServer(Models(), Inference(metrics), metrics, threads=1, max_message=-1)
         with pytest.raises(StartError, match="Address already in use"):
             server.start(reserved)
     reserved.close()

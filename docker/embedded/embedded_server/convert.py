@@ -277,11 +277,20 @@ def _store(halves: Halves, output: Path, number: int) -> artefact.Program:
     return artefact.Program(
         body=body.name,
         inputs=dict(halves.inputs),
-        outputs=dict(halves.outputs),
+        outputs={name: _source(halves.body, tensor) for name, tensor in halves.outputs.items()},
         front=front.name if halves.front is not None else None,
         front_inputs=dict(halves.front_inputs),
         crossing=dict(halves.crossing),
     )
+
+
+def _source(body: GraphDef, tensor: str) -> str:
+    """What OpenVINO calls an output: one that is an input as it is keeps the input's name only."""
+    nodes = {node.name: node for node in body.node}
+    node = nodes[_node(tensor)]
+    while node.op == "Identity":
+        node = nodes[_node(node.input[0])]
+    return f"{node.name}:0" if node.op == "Placeholder" else tensor
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import openvino
 import tensorflow as tf
@@ -219,7 +220,7 @@ class _Body:
         request = requests.get()
         try:
             request.infer(given, share_inputs=True)
-            return {name: np.array(request.get_tensor(tensor).data) for name, tensor in self._outputs.items()}
+            return {name: _array(request.get_tensor(tensor)) for name, tensor in self._outputs.items()}
         except RuntimeError as error:
             # The shapes fit the signature, so what is left are sizes that do not fit each other.
             raise InvalidArgument(" ".join(str(error).split())[:300]) from error
@@ -255,6 +256,12 @@ def _compiled(
     for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
         requests.put(compiled.create_infer_request())
     return requests
+
+
+def _array(tensor: openvino.Tensor) -> Array:
+    """A copy of what a tensor holds; OpenVINO gives the bits of bfloat16 out as half."""
+    data = np.array(tensor.data)
+    return data.view(ml_dtypes.bfloat16) if tensor.element_type == openvino.Type.bf16 else data
 
 
 def _check_shape(name: str, value: Array, spec: TensorSpec) -> None:

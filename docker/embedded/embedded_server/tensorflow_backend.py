@@ -182,7 +182,7 @@ class TensorFlowBackend:
         call = session_callable(self._session, feeds, fetched, self._timeout)
 
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            values = call(*[inputs[alias] for alias in aliases]) if fetched else []
+            values = map(_whole, call(*[inputs[alias] for alias in aliases]) if fetched else [])
             found = dict(zip(fetched, values, strict=True))
             return {
                 alias: inputs[fed[name]] if name in fed else found[name] for alias, name in tensors.items()
@@ -223,8 +223,15 @@ def _limit_functions(intra_op_parallelism: int, inter_op_parallelism: int) -> No
 
 
 def _array(tensor: tf.Tensor) -> Array:
-    # A scalar string arrives as plain bytes, of which numpy would make a type of its own.
-    return np.asarray(tensor.numpy(), np.object_ if tensor.dtype == tf.string else None)
+    return _whole(tensor.numpy())
+
+
+def _whole(value: Any) -> Array:
+    """An array as it is; for a scalar, which arrives as a number or as plain bytes, the array of it."""
+    if isinstance(value, np.ndarray):
+        return value
+    # Left to itself, numpy would make a type of its own of bytes.
+    return np.asarray(value, np.object_ if isinstance(value, bytes) else None)
 
 
 def _signatures_without_variables(
