@@ -17,6 +17,8 @@ from tests.integration import synthetic
 from tests.integration.conftest import Suite
 
 WIDE, NARROW = 1400, 360
+PAPER = 718
+"""A4 without a centimetre at each side, in pixels of a 96th of an inch."""
 FLAGS = (
     *("--headless=new", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--disable-quic"),
@@ -60,9 +62,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)
-    running = Chrome(options=options, service=Service(driver))
-    yield running
-    running.quit()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "localhost,127.0.0.1")  # the driver is here, wherever the way out is
+        running = Chrome(options=options, service=Service(driver))
+        yield running
+        running.quit()
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +94,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         }
 
 
-def look(browser: Chrome, page: Path, width: int, scheme: str = "light") -> dict[str, Any]:
+def look(
+    browser: Chrome, page: Path, width: int, scheme: str = "light", medium: str = "screen"
+) -> dict[str, Any]:
     """Open a page in a window of so many pixels and tell what is there; nothing may be amiss on the way."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    media = {"media": medium, "features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.get_log("performance")  # forgets what was before
@@ -156,6 +162,13 @@ def test_it_is_dark_where_that_is_preferred(browser: Chrome, pages: dict[str, Pa
     light, dark = (look(browser, pages["one"], WIDE, scheme)["background"] for scheme in ("light", "dark"))
     assert light == "rgb(255, 255, 255)"
     assert dark == "rgb(17, 22, 29)"
+
+
+@pytest.mark.parametrize("name", ["one", "sweep"])
+def test_it_fits_on_paper(browser: Chrome, pages: dict[str, Path], name: str) -> None:
+    seen = look(browser, pages[name], PAPER, "dark", "print")
+    assert seen["width"] <= seen["window"]
+    assert seen["background"] == "rgb(255, 255, 255)", "whatever the screen is like"
 
 
 def test_the_browser_would_see_what_is_amiss(browser: Chrome, pages: dict[str, Path], tmp_path: Path) -> None:

@@ -115,9 +115,10 @@ def _outcome(run: Run, link: str | None) -> Element:
 
 
 def _figures(content: Content, notes: list[str]) -> Iterator[Element]:
-    rows = [{key: str(value) for key, value in row.items()} for row in record.rows(content)]
+    rows = record.rows(content)
     heading = list(rows[0])
-    yield table(heading, [[row[key] for key in heading] for row in rows], "What was measured", numbers_from=3)
+    cells = [["-" if row[key] is None else str(row[key]) for key in heading] for row in rows]
+    yield table(heading, cells, "What was measured", numbers_from=3)
     yield _listed(notes)
     overview = (
         figures.sweep(content, "rate"),

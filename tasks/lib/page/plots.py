@@ -8,7 +8,7 @@ are not. Labels of the axes hang over the edge, into margins that the style shee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from tasks.lib.page.markup import node
@@ -71,7 +71,7 @@ class Chart:
     y: Axis
     series: Sequence[Series] = ()
     bands: Sequence[Band] = ()
-    lines: Sequence[float] = field(default=())
+    lines: Sequence[float] = ()
     """Values of the y axis that are drawn through."""
 
     def figure(self, *data: Element) -> Element:
