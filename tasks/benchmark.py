@@ -31,6 +31,7 @@ OPEN = "64"
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "engine": "auto, local or docker; default: the setting `engine`",
         "inputs": "a folder of photos, or a file of JSON requests, one a line; default: the sample photos",
+        "protocol": "rest or grpc; default: what addresses begin with (http:// or grpc://), or rest",
         "connections": "requests in flight at a time; several, as in 1,4,16, are measured in turn",
         "rate": "requests per second that arrive whatever the server does; default: closed loop",
         "ci-width": "measure until the interval is as narrow; default: the setting benchmark.ci_width (2%)",
@@ -50,6 +51,7 @@ def benchmark(
     model: str = "",
     engine: str = "",
     inputs: str = "",
+    protocol: str = "",
     connections: str = "",
     rate: str = "",
     ci_width: str = "",
@@ -86,6 +88,7 @@ def benchmark(
         candidates=candidate or [its.benchmark.candidate],
         engine=engine or None,
         plan=_plan(its, rate, ci_width, max_seconds),
+        protocol=_protocol(protocol),
         connections=_connections(connections or ("1" if not rate else OPEN)),
         inputs=Path(inputs) if inputs else None,
         max_difference=tolerance.parse(max_difference or (), "--max-difference"),
@@ -151,6 +154,15 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
         for row in record.rows(one)
     ]
     console.result(render(rows, format))
+
+
+def _protocol(text: str) -> str | None:
+    from tasks.lib.errors import SettingError
+    from tasks.lib.settings import PROTOCOLS
+
+    if text and text not in PROTOCOLS:
+        raise SettingError(f"There is no protocol {text!r}.", f"Choose one of: {', '.join(PROTOCOLS)}.")
+    return text or None
 
 
 def _connections(text: str) -> list[int]:

@@ -1,7 +1,8 @@
 """Do two servers answer the same? Asked before anything is timed.
 
-Answers are compared through REST, output by output. For class scores: is the first class the same?
-For whole numbers and text: are they equal? For all other numbers: are they near enough (tolerance)?
+Both are asked over what is to be measured, and compared output by output. For class scores: is the
+first class the same? For whole numbers and text: are they equal? For all other numbers: are they near
+enough (tolerance)?
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib.client import Client
+from tasks.lib.client import ModelClient
 from tasks.lib.errors import ServerError
 from tasks.lib.inputs import Sample
 from tasks.lib.signature import Signature, Tensor
@@ -128,7 +129,7 @@ def scores_output(signature: Signature) -> Tensor | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
-def answer(client: Client, signature: Signature, body: bytes) -> dict[str, Any]:
+def answer(client: ModelClient, signature: Signature, body: bytes) -> dict[str, Any]:
     """The single instance's outputs by name, for a row-form request with one instance.
 
     Raises ServerError if the answer has not the form that the contract gives it.
@@ -147,8 +148,8 @@ def answer(client: Client, signature: Signature, body: bytes) -> dict[str, Any]:
 
 
 def compare(
-    baseline: Client,
-    candidate: Client,
+    baseline: ModelClient,
+    candidate: ModelClient,
     signature: Signature,
     samples: Sequence[Sample],
     tolerances: Tolerances,

@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from tasks.lib.errors import RequestRefused, ServerError
+from tasks.lib.settings import GRPC, REST
+
+
+class ModelClient(Protocol):
+    """One model of one server, whatever it is asked over. What goes in and comes out is REST's JSON."""
+
+    url: str
+
+    def metadata(self) -> Mapping[str, Any]:
+        """The signatures, as `GET .../metadata` answers them."""
+        ...
+
+    def predict(self, body: bytes) -> Mapping[str, Any]:
+        """The answer to a predict request in row form whose JSON text is `body`."""
+        ...
+
+
+def protocol_of(url: str) -> str:
+    """What a model is asked over at that address: one of tasks.lib.settings.PROTOCOLS."""
+    return GRPC if url.startswith("grpc://") else REST
+
+
+def client_for(url: str, timeout: float) -> ModelClient:
+    """The client for a model's address; `timeout` is in seconds."""
+    if protocol_of(url) == REST:
+        return Client(url, timeout)
+    from tasks.lib.grpc_client import GrpcClient
+
+    return GrpcClient(url, timeout)
 
 
 class Client:

@@ -22,7 +22,7 @@ from tasks.lib import (
     verdict,
 )
 from tasks.lib.agreement import Agreement
-from tasks.lib.client import Client
+from tasks.lib.client import client_for
 from tasks.lib.contestants import Asked
 from tasks.lib.engines.base import Engine
 from tasks.lib.engines.choose import choose
@@ -30,7 +30,7 @@ from tasks.lib.errors import GateFailed, NotComparable
 from tasks.lib.hardware import Hardware
 from tasks.lib.load import Load
 from tasks.lib.pinning import Pinning
-from tasks.lib.settings import Plan, Settings
+from tasks.lib.settings import MIXED, Plan, Settings
 from tasks.lib.signature import Signature, default_signature
 from tasks.lib.store import Model
 from tasks.lib.tolerance import Tolerances
@@ -48,6 +48,9 @@ class Contest:
     candidates: Sequence[str]
     engine: str | None
     plan: Plan
+    """Its `protocol` and its `connections` are those below."""
+    protocol: str | None = None
+    """One of settings.PROTOCOLS; None for what addresses say, and REST where there are none."""
     connections: Sequence[int] = (1,)
     """Each number of them is measured by itself."""
     inputs: Path | None = None
@@ -70,6 +73,7 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     managed = [one for one in asked if not one.urls]
     for one in managed:
         variants.check(settings, one.variant)  # a misspelt one is told before anything is downloaded
+    protocol = contestants.protocol(asked, contest.protocol)
     pinned = _pinning(settings, asked)
     if pinned is not None and pinned.is_apart:
         settings = replace(settings, serve=replace(settings.serve, cpus=pinned.servers))
@@ -83,7 +87,7 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
             f"are not up{'' if pinned is None else f'; {pinned}'}"
         )
         return
-    event = _Event(settings, contest, engine, models, pinned, hardware.detect())
+    event = _Event(settings, contest, protocol, engine, models, pinned, hardware.detect())
     with ExitStack() as stack:
         against = None if contest.baseline is None else stack.enter_context(event.up(asked.pop(0)))
         for one in asked:
@@ -97,6 +101,8 @@ class _Event:
 
     settings: Settings
     contest: Contest
+    protocol: str
+    """What servers of this suite are asked over."""
     engine: Engine | None
     models: Mapping[str, Model | None]
     pinning: Pinning | None
@@ -105,18 +111,24 @@ class _Event:
 
     def up(self, asked: Asked) -> AbstractContextManager[Contestant]:
         model = None if asked.urls else self.models[asked.reference or self.contest.model]
-        return contestants.up(self.settings, asked, None if asked.urls else self.engine, model)
+        engine = None if asked.urls else self.engine
+        return contestants.up(self.settings, asked, engine, model, self.protocol)
 
     def measured(self, baseline: Contestant | None, candidate: Contestant) -> Iterator[record.Record]:
         """One record for each number of connections."""
-        metadata = Client((baseline or candidate).url, self.contest.plan.timeout).metadata()
+        metadata = client_for((baseline or candidate).url, self.contest.plan.timeout).metadata()
         samples = self._samples(metadata)
         bodies = [sample.body for sample in samples]
         answers = None
         if baseline is not None:
             answers = self._agreement(baseline, candidate, default_signature(metadata), samples)
         for connections in self.contest.connections:
-            plan = replace(self.contest.plan, connections=connections)
+            protocols = {one.protocol for one in (baseline, candidate) if one is not None}
+            plan = replace(
+                self.contest.plan,
+                connections=connections,
+                protocol=MIXED if len(protocols) > 1 else candidate.protocol,
+            )
             started, outcome, alone = record.now(), None, None
             apart = self.pinning is not None and self.pinning.is_apart
             with pinning.confined(self.pinning.client if self.pinning and apart else ()):
@@ -153,7 +165,7 @@ class _Event:
         console.note(f"comparing answers over {len(samples)} inputs")
         return agreement.worst(
             agreement.compare(
-                Client(baseline.url, timeout), Client(url, timeout), signature, samples, tolerances
+                client_for(baseline.url, timeout), client_for(url, timeout), signature, samples, tolerances
             )
             for url in (*baseline.urls[1:], *candidate.urls)
         )
@@ -216,8 +228,7 @@ def _pinning(settings: Settings, asked: Sequence[Asked]) -> Pinning | None:
 
 
 def _doing(plan: Plan, *sides: Contestant) -> str:
-    names = f"measuring {' and '.join(side.name for side in sides)}"
-    return names if plan.connections == 1 or plan.rate else f"{names} over {plan.connections} connections"
+    return f"measuring {' and '.join(side.name for side in sides)}{plan.how}"
 
 
 def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> None:

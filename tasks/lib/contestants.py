@@ -6,21 +6,25 @@ asked as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from tasks.lib import processes, servers, store, variants
-from tasks.lib.client import Client
+from tasks.lib.client import client_for, protocol_of
 from tasks.lib.engines.base import Conditions, Engine, Server
 from tasks.lib.errors import ServerError, SettingError
-from tasks.lib.settings import Settings
+from tasks.lib.settings import GRPC, REST, Settings
 from tasks.lib.store import Model
 from tasks.lib.verdict import Contestant
 
 UNKNOWN = "-"
 """The backend and the precision of a server that this suite did not start."""
+
+
+SCHEMES = {REST: "http", GRPC: "grpc"}
+"""What a model's address begins with, by what it is asked over."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Asked:
     """NAME@VERSION; None for the model that the benchmark is of."""
     urls: tuple[str, ...] = ()
     """Addresses of a model on servers of anybody, without ":predict"; several are replicas."""
+
+    @property
+    def protocol(self) -> str | None:
+        """What its addresses are asked over; None where it has none."""
+        return protocol_of(self.urls[0]) if self.urls else None
 
 
 def parse(text: str) -> Asked:
@@ -57,24 +66,52 @@ def _address(text: str) -> Asked:
     for url in urls:
         try:
             parts = urlsplit(url)
-            usable = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+            usable = parts.scheme in SCHEMES.values() and bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
         if not usable or "/v1/models/" not in url:
             raise SettingError(
                 f"{url!r} is not the address of a model on a server.",
-                "Give one such as http://127.0.0.1:8501/v1/models/resnet, or several with commas between.",
+                "Give one such as http://127.0.0.1:8501/v1/models/resnet (REST) or "
+                "grpc://127.0.0.1:8500/v1/models/resnet, or several with commas between.",
             )
+    if len({protocol_of(url) for url in urls}) > 1:
+        raise SettingError(
+            f"{text!r} names replicas by REST and by gRPC addresses.",
+            "Give all of them in the same way, or compare the two as baseline and candidate.",
+        )
     first = urlsplit(urls[0])
     more = f" and {len(urls) - 1} more" if len(urls) > 1 else ""
-    return Asked(first.netloc + first.path.replace("/v1/models/", "/") + more, urls=tuple(urls))
+    scheme = "grpc://" if first.scheme == "grpc" else ""
+    name = scheme + first.netloc + first.path.replace("/v1/models/", "/") + more
+    return Asked(name, urls=tuple(urls))
+
+
+def protocol(asked: Sequence[Asked], wanted: str | None) -> str:
+    """What servers of this suite are asked over: what is wanted, else what all addresses are asked over.
+
+    Raises SettingError for an address that is not asked over what is wanted.
+    """
+    theirs = {one.protocol for one in asked if one.protocol is not None}
+    if wanted is None:
+        return GRPC if theirs == {GRPC} else REST
+    for one in asked:
+        if one.protocol not in (None, wanted):
+            raise SettingError(
+                f"{one.urls[0]} is not asked over {wanted}.",
+                f"Give its {SCHEMES[wanted]}:// address, or leave --protocol out.",
+            )
+    return wanted
 
 
 @contextmanager
-def up(settings: Settings, asked: Asked, engine: Engine | None, model: Model | None) -> Iterator[Contestant]:
+def up(
+    settings: Settings, asked: Asked, engine: Engine | None, model: Model | None, protocol: str
+) -> Iterator[Contestant]:
     """The contestant that is asked for, answering. If its server was started here, it is stopped again.
 
-    `engine` and `model` are None where an address is asked for.
+    `engine` and `model` are None where an address is asked for; a server of this suite is asked over
+    `protocol`.
     """
     if engine is None or model is None:
         yield _theirs(settings, asked)
@@ -82,17 +119,18 @@ def up(settings: Settings, asked: Asked, engine: Engine | None, model: Model | N
     variant = variants.find(settings, asked.variant, engine.name)
     server, is_new = servers.bring_up(settings, engine, model, variant, temporary=True)
     try:
-        yield _ours(asked, server, model, engine.conditions(server))
+        url = server.grpc_url if protocol == GRPC else server.url
+        yield _ours(asked, server, url, model, engine.conditions(server))
     finally:
         if is_new:
             processes.finish(engine.stop, server, settings.serve.stop_grace)
 
 
-def _ours(asked: Asked, server: Server, model: Model, conditions: Conditions) -> Contestant:
+def _ours(asked: Asked, server: Server, url: str, model: Model, conditions: Conditions) -> Contestant:
     return Contestant(
         name=asked.name,
         model=str(model),
-        urls=(server.url,),
+        urls=(url,),
         backend=variants.BACKENDS[server.variant.backend],
         precision=server.variant.precision,
         origin=model.origin,
@@ -114,10 +152,10 @@ def _theirs(settings: Settings, asked: Asked) -> Contestant:
 
 def _served(url: str, timeout: float) -> str:
     try:
-        spec = Client(url, timeout).metadata()["model_spec"]
+        spec = client_for(url, timeout).metadata()["model_spec"]
         return f"{spec['name']}@{int(spec['version'])}"
     except (KeyError, TypeError, ValueError):
         raise ServerError(
             f"{url} does not say which model it serves.",
-            "Give the address of a model on a server with TensorFlow Serving's REST API.",
+            "Give the address of a model on a server with TensorFlow Serving's API.",
         ) from None

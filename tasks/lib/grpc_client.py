@@ -58,16 +58,7 @@ class GrpcClient:
         """The signatures, as REST answers `GET .../metadata`."""
         asked = message("GetModelMetadataRequest", self._spec())
         asked.metadata_field.append("signature_def")
-        answer = self._call(METADATA, asked.SerializeToString(), "GetModelMetadataResponse")
-        spec = answer.model_spec
-        packed = next((one.value.value for one in answer.metadata if one.key == "signature_def"), b"")
-        definitions = message("SignatureDefMap", packed).signature_def
-        return {
-            "model_spec": {"name": spec.name, "signature_name": "", "version": str(spec.version.value)},
-            "metadata": {
-                "signature_def": {"signature_def": {one.key: _told(one.value) for one in definitions}}
-            },
-        }
+        return metadata_of(self._call(METADATA, asked.SerializeToString(), "GetModelMetadataResponse"))
 
     def predict(self, body: bytes) -> Mapping[str, Any]:
         """The answer to a predict request in row form whose JSON text is `body`, as REST gives it."""
@@ -190,6 +181,17 @@ def _named(instance: object, signature: Signature) -> Mapping[str, Any]:
         "A request names no inputs, and the model has several.",
         f"Name them in each instance: {', '.join(tensor.name for tensor in signature.inputs)}.",
     )
+
+
+def metadata_of(answer: Any) -> Mapping[str, Any]:
+    """A GetModelMetadataResponse as REST's JSON tells it."""
+    spec = answer.model_spec
+    packed = next((one.value.value for one in answer.metadata if one.key == "signature_def"), b"")
+    definitions = message("SignatureDefMap", packed).signature_def
+    return {
+        "model_spec": {"name": spec.name, "signature_name": "", "version": str(spec.version.value)},
+        "metadata": {"signature_def": {"signature_def": {one.key: _told(one.value) for one in definitions}}},
+    }
 
 
 def _told(definition: Any) -> dict[str, Any]:

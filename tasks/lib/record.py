@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lib import stats
+from tasks.lib.client import protocol_of
 from tasks.lib.hardware import Hardware
 from tasks.lib.pinning import Pinning
 from tasks.lib.remote import public
-from tasks.lib.settings import Plan
+from tasks.lib.settings import GRPC, MIXED, REST, Plan
 from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Timeline, Verdict
 from tasks.lib.warmup import Warmup
 
@@ -82,7 +83,11 @@ def command_line() -> str:
 def content(records: Sequence[Record]) -> dict[str, Any]:
     """What result.json holds of the runs of one benchmark, of which there is at least one."""
     first = records[0]
-    plan = asdict(first.plan) | {"connections": list(dict.fromkeys(one.plan.connections for one in records))}
+    protocols = {one.plan.protocol for one in records}
+    plan = asdict(first.plan) | {
+        "connections": list(dict.fromkeys(one.plan.connections for one in records)),
+        "protocol": MIXED if len(protocols) > 1 else first.plan.protocol,
+    }
     shared = {
         "schema": SCHEMA,
         "time": first.time,
@@ -90,7 +95,9 @@ def content(records: Sequence[Record]) -> dict[str, Any]:
         "engine": first.engine,
         "machine": asdict(first.hardware)
         | {"summary": str(first.hardware), "python": platform.python_version()},
-        "versions": {name: version(name) for name in ("invoke", "numpy", "httptools", "requests", "pillow")}
+        "versions": {
+            name: version(name) for name in ("invoke", "numpy", "httptools", "hpack", "requests", "pillow")
+        }
         | embedded_versions()
         | dict(first.engine_version),
         "pinning": asdict(first.pinning) | {"summary": str(first.pinning)} if first.pinning else None,
@@ -169,10 +176,8 @@ def _sentence(record: Record) -> str:
     assert record.alone is not None
     measured = record.alone.measured
     failed = f" {measured.errors} requests failed." if measured.errors else ""
-    connections = record.plan.connections
-    how = f" over {connections} connections" if connections > 1 and record.plan.rate is None else ""
     return (
-        f"{record.alone.contestant.name} alone{how}: {milliseconds(measured.p50)} ms at p50, "
+        f"{record.alone.contestant.name} alone{record.plan.how}: {milliseconds(measured.p50)} ms at p50, "
         f"{measured.rate:.1f} requests/s. Without --alone it is compared.{failed}"
     )
 
@@ -229,7 +234,13 @@ def head(content: Content) -> str:
     """The line above the table: what was measured, and where."""
     models = " and ".join(dict.fromkeys(one["model"] for run in content["runs"] for one in sides_of(run)))
     engine = f"{content['engine']} engine" if content["engine"] else "servers that were there"
-    return f"{models} · {engine} · {content['machine']['summary']}"
+    over = " · gRPC" if _protocol(content) == GRPC else ""
+    return f"{models} · {engine}{over} · {content['machine']['summary']}"
+
+
+def _protocol(content: Content) -> str:
+    """What requests were sent over. Results do not say it that are from before there was a choice."""
+    return str(content["plan"].get("protocol", REST))
 
 
 def notes(content: Content) -> list[str]:
@@ -261,20 +272,20 @@ def is_swept(content: Content) -> bool:
 
 def rows(content: Content) -> list[dict[str, object]]:
     """The table: a row for each contestant, the baseline's once for each number of connections."""
-    swept = is_swept(content)
+    swept, mixed = is_swept(content), _protocol(content) == MIXED
     table: list[dict[str, object]] = []
     seen = set()
     for run in content["runs"]:
         connections = run["connections"]
-        made = _rows(run, connections if swept else None)
+        made = _rows(run, connections if swept else None, mixed)
         table += made if connections not in seen else made[-1:]
         seen.add(connections)
     return table
 
 
-def _rows(run: Run, connections: int | None) -> list[dict[str, object]]:
+def _rows(run: Run, connections: int | None, mixed: bool) -> list[dict[str, object]]:
     verdict = run["verdict"]
-    table = [_row(one, connections) for one in sides_of(run)]
+    table = [_row(one, connections, mixed) for one in sides_of(run)]
     if verdict is None:
         return table
     p50 = verdict["comparisons"].get(P50)
@@ -291,12 +302,13 @@ def _rows(run: Run, connections: int | None) -> list[dict[str, object]]:
     return [row | more for row, more in zip(table, compared, strict=True)]
 
 
-def _row(side: Content, connections: int | None) -> dict[str, object]:
+def _row(side: Content, connections: int | None, mixed: bool) -> dict[str, object]:
     measured = side["measured"] or {}
     return {
         "variant": side["name"],
         "backend": side["backend"],
         "precision": side["precision"],
+        **({"protocol": protocol_of(side["urls"][0])} if mixed else {}),
         **({} if connections is None else {"connections": connections}),
         **{f"p{q} ms": milliseconds(measured.get(f"p{q}")) for q in stats.MINIMUM_SAMPLES},
         "req/s": f"{measured['rate']:.1f}" if measured else "-",

@@ -143,6 +143,13 @@ class Build:
     disk_gb: float
 
 
+REST, GRPC = "rest", "grpc"
+PROTOCOLS = (REST, GRPC)
+"""What predict requests are sent over."""
+MIXED = "rest and grpc"
+"""Where one contestant is asked over the one, and another one over the other."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How much is measured."""
@@ -164,11 +171,21 @@ class Plan:
     """Requests that are in flight at a time; in open loop, that may be."""
     rate: float | None = None
     """Requests per second that arrive whatever the server does (open loop); None for closed loop."""
+    protocol: str = REST
+    """One of PROTOCOLS, or MIXED."""
 
     @property
     def block(self) -> int:
         """Requests to each contestant in one half of a round: every connection has block_requests to send."""
         return self.block_requests * (self.connections if self.rate is None else 1)
+
+    @property
+    def how(self) -> str:
+        """How requests are sent, as the end of a part of a sentence; empty for one after another by REST."""
+        grpc = " gRPC" if self.protocol == GRPC else ""
+        if self.connections > 1 and self.rate is None:
+            return f" over {self.connections}{grpc} connections"
+        return (f" over{grpc}" if grpc else "") + (f" at {self.rate:g} requests/s" if self.rate else "")
 
 
 @dataclass(frozen=True)

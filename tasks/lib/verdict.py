@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.lib import stats
 from tasks.lib.agreement import Agreement
+from tasks.lib.client import protocol_of
 from tasks.lib.engines.base import Conditions
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
@@ -66,6 +67,11 @@ class Contestant:
     def url(self) -> str:
         """The address to ask what is the same for all replicas."""
         return self.urls[0]
+
+    @property
+    def protocol(self) -> str:
+        """What it is asked over, all replicas alike."""
+        return protocol_of(self.url)
 
 
 @dataclass(frozen=True)
@@ -169,12 +175,7 @@ class Verdict:
         interval = self.p50.interval
         told = f"{interval.ratio:.2f}x (95% CI {interval.low:.2f} to {interval.high:.2f}; "
         told += f"the machine's own noise is {self.p50.noise:.1%})"
-        how = (
-            ""
-            if self.plan.connections == 1 or self.plan.rate
-            else f" over {self.plan.connections} connections"
-        )
-        how += "" if self.plan.rate is None else f" at {self.plan.rate:g} requests/s"
+        how = self.plan.how
         same = (
             "answers the same" if self.agreement.holds else f"answers differently: {self.agreement.problem}"
         )

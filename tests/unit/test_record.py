@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import record, stats
+from tasks.lib import record, results, stats
 from tasks.lib.engines.base import Conditions
 from tasks.lib.hardware import Hardware
 from tasks.lib.histogram import Histogram
 from tasks.lib.pinning import Pinning
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
-from tasks.lib.settings import Plan
+from tasks.lib.settings import GRPC, MIXED, Plan
 from tasks.lib.store import Origin
 from tasks.lib.verdict import (
     BASELINE,
@@ -205,6 +205,35 @@ def test_an_interval_that_was_narrow_enough_is_said() -> None:
     assert "measured in 2 rounds, until the interval was narrower than 2%" in record.notes(content)
 
 
+def test_grpc_is_named() -> None:
+    plan = replace(PLAN, protocol=GRPC)
+    done = replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))
+    content = saved(done)
+    assert record.head(content) == (
+        "resnet@1538687457 · local engine · gRPC · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
+    )
+    assert "optimized is faster than stock over gRPC: 2.41x" in only(done)["sentence"]
+    assert "protocol" not in record.rows(content)[0]
+    alone = replace(ALONE, plan=replace(plan, connections=8))
+    assert only(alone)["sentence"].startswith("optimized alone over 8 gRPC connections: ")
+    assert any("protocol grpc and protocol rest" in told for told in results.warnings(content, saved(DONE)))
+
+
+def test_a_comparison_of_rest_with_grpc_says_which_is_which() -> None:
+    plan = replace(PLAN, protocol=MIXED)
+    other = replace(OPTIMIZED, urls=("grpc://127.0.0.1:8500/v1/models/resnet",))
+    content = saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan, candidate=other)))
+    assert [row["protocol"] for row in record.rows(content)] == ["rest", "grpc"]
+    over_grpc = replace(DONE, plan=replace(PLAN, protocol=GRPC))
+    assert saved(DONE, over_grpc)["plan"]["protocol"] == MIXED
+
+
+def test_a_result_from_before_there_was_grpc_is_printed() -> None:
+    content = saved(DONE)
+    del content["plan"]["protocol"]
+    assert record.head(content) == record.head(saved(DONE))
+
+
 def test_columns_stand_under_their_headings() -> None:
     heading, *lines = render(record.rows(saved(DONE))).splitlines()
     for column in ("p50 ms", "p90 ms", "p99 ms", "req/s"):
@@ -298,6 +327,7 @@ def test_keys_of_a_comparison() -> None:
     assert content["plan"] == {
         "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
         "warmup_seconds": 20.0, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
+        "protocol": "rest",
     }  # fmt: skip
     assert all(content["versions"].values())
     (run,) = content["runs"]
