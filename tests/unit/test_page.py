@@ -216,9 +216,9 @@ def test_marks_are_joined_where_there_would_be_too_many() -> None:
 def test_every_key_that_is_not_drawn_is_told() -> None:
     content = saved(DONE)
     content["machine"]["governor"] = None
-    content["weather"] = {"degrees": [0, 1], "sky": {"clear": True}}
+    content["weather"] = {"degrees": [[0, 1], [2]], "sky": {"clear": True}}
     page = Reader(document.render(content))
-    assert {"governor", "weather", "degrees", "0, 1", "sky.clear", "yes"} <= set(page.texts)
+    assert {"governor", "weather", "degrees", "0, 1; 2", "sky.clear", "yes"} <= set(page.texts)
     for key in ("origin.content_sha256", "measured.requests", "plan", "seed", "tensorflow"):
         assert key in page.texts
     told = dict(manifest.flat(content["runs"][0]["verdict"]["candidate"]))

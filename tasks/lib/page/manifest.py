@@ -81,5 +81,5 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ", ".join(map(_written, value))
+        return ("; " if any(isinstance(one, list) for one in value) else ", ").join(map(_written, value))
     return str(value)
