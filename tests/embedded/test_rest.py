@@ -101,6 +101,8 @@ def test_text_and_bytes(module_server: Server) -> None:
     assert predict(module_server, body)["predictions"] == expected
     encoded = [{"b64": base64.b64encode(word.encode()).decode()} for word in words]
     assert predict(module_server, {**body, "instances": encoded})["predictions"] == expected
+    one = {"signature_name": "text", "inputs": "one"}
+    assert predict(module_server, one)["outputs"] == {"upper": "ONE", "raw_bytes": {"b64": raw[0]}}
     matrix = {"signature_name": "matrix_text", "inputs": [["a", "b"], ["c", encoded[0]]]}
     assert predict(module_server, matrix)["outputs"] == [["A", "B"], ["C", "ONE"]]
 
