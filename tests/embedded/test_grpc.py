@@ -16,6 +16,7 @@ import tensorflow as tf
 from embedded_server.errors import StartError
 from embedded_server.grpc_api import GrpcServer
 from embedded_server.inference import Inference
+from embedded_server.limits import Limits, Memory
 from embedded_server.metrics import Metrics
 from embedded_server.servable import Models
 from embedded_server.serving import reserve_port
@@ -32,6 +33,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+LIMITS = Limits(request_bytes=1, total_request_bytes=1, queued_requests=1, connections=1, client_timeout=1)
 X = np.array([[1, 2], [3, 4]], np.float32)
 
 
@@ -295,7 +297,7 @@ def test_a_port_that_another_gets_while_the_model_is_loading() -> None:
         other.bind(reserved.getsockname())
         other.listen()
         metrics = Metrics()
-        server = GrpcServer(Models(), Inference(metrics), metrics, threads=1, max_message=-1)
+        server = GrpcServer(Models(), Inference(metrics), metrics, 1, LIMITS, Memory(1))
         with pytest.raises(StartError, match="Address already in use"):
             server.start(reserved)
     reserved.close()

@@ -9,12 +9,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
+import numpy as np
 import pytest
+import tensorflow as tf
 from raw import Raw, Response, ask, request
-from running import PATIENCE, Server
+from running import PATIENCE, Server, run_to_end
+from tensorflow_serving.apis import predict_pb2
 
 PREDICT = "/v1/models/module:predict"
+PREDICT_METHOD = "/tensorflow.serving.PredictionService/Predict"
 STATUS = "/v1/models/module"
 GOOD = request("POST", PREDICT, b'{"instances": [[1, 2]]}')
 GOOD_ANSWER = {"predictions": [[4.0, 1.0]]}
@@ -36,6 +42,7 @@ def server(models: Path) -> Iterator[Server]:
         f"--max_connections={MAX_CONNECTIONS}",
         "--max_queued_requests=2",
         "--rest_api_num_threads=1",
+        "--grpc_max_threads=1",
         "--rest_api_timeout_in_ms=2000",
         "--client_timeout_seconds=1",
     ) as server:
@@ -299,6 +306,87 @@ def test_more_connections_than_are_allowed_are_refused(server: Server) -> None:
     assert_serves(server)
 
 
+# -------------------------------------------------------------------------------------- gRPC
+
+
+@pytest.fixture
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        yield channel
+
+
+def tensor_request(signature: str, **inputs: Any) -> bytes:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = "module", signature
+    for alias, value in inputs.items():
+        request.inputs[alias].CopyFrom(tf.make_tensor_proto(value))
+    return bytes(request.SerializeToString())
+
+
+GOOD_MESSAGE = tensor_request("", x=np.array([[1, 2]], np.float32))
+SPIN_MESSAGE = tensor_request("spin", n=np.array([FOREVER]))
+
+
+def code_of(call: Any) -> str:
+    """How a call ended."""
+    with contextlib.suppress(grpc.RpcError):
+        call.result(PATIENCE)
+    return str(call.code().name)
+
+
+def test_a_message_over_the_limit_is_refused(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(PREDICT_METHOD)
+    assert code_of(call.future(b" " * (MAX_REQUEST + 1))) == "RESOURCE_EXHAUSTED"
+    assert code_of(call.future(GOOD_MESSAGE)) == "OK"
+
+
+def test_all_messages_together_are_bounded(server: Server, channel: grpc.Channel) -> None:
+    large = tensor_request("text", text=np.array([b" " * (MAX_REQUEST - 1000)], object))
+    call = channel.unary_unary(PREDICT_METHOD)
+    with contextlib.ExitStack() as stack:  # REST and gRPC share what there is
+        for _ in range(2):
+            stack.enter_context(Raw(server.port)).send(half_sent(MAX_REQUEST))
+        deadline = time.monotonic() + PATIENCE
+        while (code := code_of(call.future(large))) == "OK":
+            assert time.monotonic() < deadline
+        assert code == "UNAVAILABLE"
+        assert code_of(call.future(GOOD_MESSAGE)) == "OK"
+    for _ in range(5):  # nothing of it is held for ever
+        while code_of(call.future(large)) != "OK":
+            assert time.monotonic() < deadline
+
+
+def test_calls_that_send_no_message_hold_up_nobody(channel: grpc.Channel) -> None:
+    silent = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        silent.wait()
+        yield b""
+
+    calls = [channel.stream_unary(PREDICT_METHOD).future(nothing()) for _ in range(2)]
+    assert code_of(channel.unary_unary(PREDICT_METHOD).future(GOOD_MESSAGE)) == "OK"
+    for call in calls:
+        call.cancel()
+    silent.set()
+
+
+def test_a_call_that_is_given_up_while_it_waits_is_never_executed(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(PREDICT_METHOD)
+    first = call.future(SPIN_MESSAGE)
+    waiting = [call.future(SPIN_MESSAGE, timeout=0.5) for _ in range(2)]
+    assert [code_of(it) for it in waiting] == ["DEADLINE_EXCEEDED"] * 2
+    assert code_of(first) == "DEADLINE_EXCEEDED"
+    # Were one of the others executed now, this one would have to wait for as long.
+    assert code_of(call.future(GOOD_MESSAGE, timeout=1.5)) == "OK"
+
+
+def test_more_calls_than_may_wait_are_refused(channel: grpc.Channel) -> None:
+    call = channel.unary_unary(PREDICT_METHOD)
+    codes = [code_of(it) for it in [call.future(SPIN_MESSAGE, timeout=1) for _ in range(6)]]
+    assert sorted(set(codes)) == ["DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"]
+    assert codes.count("RESOURCE_EXHAUSTED") == 3
+
+
 # -------------------------------------------------------------------------------------- HTTP
 
 
@@ -411,8 +499,6 @@ def test_head(server: Server) -> None:
 
 
 def test_flags_that_contradict_each_other(models: Path) -> None:
-    from running import run_to_end
-
     code, log = run_to_end("--model_base_path=.", "--max_request_bytes=100", "--max_total_request_bytes=99")
     assert code == 1
     assert "--max_total_request_bytes 99 is less than one request may have" in log

@@ -25,11 +25,14 @@ from tensorflow_serving.apis import (
 
 from embedded_server import messages
 from embedded_server.errors import Internal, InvalidArgument, ServingError, StartError
+from embedded_server.grpc_limits import Bounds
 from embedded_server.inference import Inference
+from embedded_server.limits import Limits, Memory
 from embedded_server.metrics import Metrics
 from embedded_server.servable import Models, Servable
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+_KEEP_ALIVE, _KEEP_ALIVE_TIMEOUT = 60, 20  # seconds between two pings; until one must be answered
 _MESSAGE_LIMIT = 1024  # characters of an error message (model_servers/grpc_status_util.cc)
 
 _Request = TypeVar("_Request")
@@ -44,17 +47,29 @@ class GrpcServer:
     """The server; it listens from start() to stop()."""
 
     def __init__(
-        self, models: Models, inference: Inference, metrics: Metrics, threads: int, max_message: int
+        self,
+        models: Models,
+        inference: Inference,
+        metrics: Metrics,
+        threads: int,
+        limits: Limits,
+        memory: Memory,
     ) -> None:
-        """threads: requests executed at once. max_message: bytes of a request."""
+        """threads: requests executed at once. memory: what all messages together may hold."""
         self._calls = _Calls()
         self._stopped: threading.Event | None = None
+        at_once = threads + limits.queued_requests
         self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            ThreadPoolExecutor(at_once, thread_name_prefix="grpc"),
+            interceptors=[Bounds(_PREDICTION, threads, memory)],
+            maximum_concurrent_rpcs=at_once,
             options=[
                 ("grpc.so_reuseport", 0),  # or two servers could share a port, and nobody would notice
-                ("grpc.max_receive_message_length", max_message),
+                ("grpc.max_receive_message_length", limits.request_bytes),
                 ("grpc.max_send_message_length", -1),
+                # Whoever has vanished without a word is noticed.
+                ("grpc.keepalive_time_ms", 1000 * _KEEP_ALIVE),
+                ("grpc.keepalive_timeout_ms", 1000 * _KEEP_ALIVE_TIMEOUT),
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(

@@ -71,13 +71,14 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
     metrics = Metrics()
     inference = Inference(metrics, flags.check_method_names)
     api = RestApi(models, inference, metrics, flags.metrics_path)
-    app = HttpApp(api, workers, Memory(limits.total_request_bytes), limits, flags.rest_api_timeout)
+    memory = Memory(limits.total_request_bytes)
+    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout)
     grpc_server = None
     if grpc_listener is not None:
         from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
 
         threads = flags.grpc_max_threads or default_threads
-        grpc_server = GrpcServer(models, inference, metrics, threads, limits.request_bytes)
+        grpc_server = GrpcServer(models, inference, metrics, threads, limits, memory)
         grpc_server.start(grpc_listener)
     config = uvicorn.Config(
         app,
