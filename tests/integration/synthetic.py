@@ -1,7 +1,11 @@
 """A model server of known behaviour, on loopback, as a process of its own.
 
-Run as a program it prints its port, says of itself that it serves net@1, and answers predicts after a fixed
-time of work: `--milliseconds M`; every Nth with status 503: `--drop N`.
+Run as a program it prints its port, says of itself that it serves net@1, which tells two classes apart, and
+answers predicts after a fixed time of work: `--milliseconds M`. What else it does can be changed:
+    --drop N        every Nth predict is answered with status 503
+    --pause-every N every Nth predict is answered half a second later, and nobody else meanwhile
+    --other         it is sure of the other class
+`GET /count` tells how many predicts it was sent.
 """
 
 from __future__ import annotations
@@ -11,12 +15,14 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-BODY = b'{"predictions": [[0.1, 0.9]]}'
+PAUSE = 0.5
 TENSOR = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
 SIGNATURE = {
     "inputs": {"x": TENSOR},
@@ -34,21 +40,32 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     milliseconds = 1.0
     drop = 0
-    count = itertools.count(1)
+    pause_every = 0
+    body = b'{"predictions": [[0.1, 0.9]]}'
+    numbers = itertools.count(1)
+    count = 0
+    worker = threading.Lock()
+    """There is one: whoever comes while it pauses has to wait."""
 
     def do_POST(self) -> None:
         arrived = time.perf_counter()
         self.rfile.read(int(self.headers["Content-Length"]))
-        dropped = self.drop and next(self.count) % self.drop == 0
+        number = next(self.numbers)
+        Handler.count = number
+        if self.pause_every:
+            with self.worker:
+                time.sleep(0 if number % self.pause_every else PAUSE)
         # Work, not sleep: the system wakes a sleeper up when it likes.
         while time.perf_counter() < arrived + self.milliseconds / 1000:
             pass
-        self._answer(b"503 Busy" if dropped else b"200 OK", BODY)
+        dropped = self.drop and number % self.drop == 0
+        self.answer(b"503 Busy" if dropped else b"200 OK", self.body)
 
     def do_GET(self) -> None:
-        self._answer(b"200 OK", json.dumps(METADATA).encode())
+        content = Handler.count if self.path == "/count" else METADATA
+        self.answer(b"200 OK", json.dumps(content).encode())
 
-    def _answer(self, status: bytes, body: bytes) -> None:
+    def answer(self, status: bytes, body: bytes) -> None:
         self.wfile.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
 
     def log_message(self, format: str, *args: object) -> None:
@@ -56,9 +73,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running(milliseconds: float, drop: int = 0) -> Iterator[str]:
-    """The address of a model that is served for as long as the block lasts."""
-    words = [sys.executable, __file__, f"--milliseconds={milliseconds}", f"--drop={drop}"]
+def running(milliseconds: float, *options: str) -> Iterator[str]:
+    """The address of a model that is served for as long as the block lasts; `options` as above."""
+    words = [sys.executable, __file__, f"--milliseconds={milliseconds}", *options]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -68,12 +85,24 @@ def running(milliseconds: float, drop: int = 0) -> Iterator[str]:
         server.communicate()
 
 
+def predicts(url: str) -> int:
+    """How many of them the server at this address was sent."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{url.partition('/v1/')[0]}/count", timeout=10) as answer:
+        return int(json.load(answer))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--milliseconds", type=float, default=1.0)
     parser.add_argument("--drop", type=int, default=0)
+    parser.add_argument("--pause-every", type=int, default=0)
+    parser.add_argument("--other", action="store_true")
     options = parser.parse_args()
     Handler.milliseconds, Handler.drop = options.milliseconds, options.drop
+    Handler.pause_every = options.pause_every
+    if options.other:
+        Handler.body = b'{"predictions": [[0.9, 0.1]]}'
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         print(server.server_port, flush=True)
         server.serve_forever()

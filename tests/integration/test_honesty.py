@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
-from tasks.lib import verdict
-from tasks.lib.agreement import Agreement
-from tasks.lib.settings import Plan
-from tasks.lib.verdict import Contestant, Verdict
+import pytest
+
+from tests.benchmarks.identical_servers import called_different, judged, pair, plan
 from tests.integration import synthetic
+from tests.integration.conftest import Suite
 
-SAME = Agreement(inputs=1, same=1, outputs=())
-SHORT = Plan(
-    ci_width=1.0, max_seconds=30, max_errors=0.01, block_requests=12, warmup_seconds=0, seed=1, timeout=10
-)
-"""Ends after the fewest rounds whose interval counts, with an interval of any width."""
+SHORT = plan(seed=1)
 
 
-def judged(a: str, b: str, plan: Plan) -> Verdict:
-    sides = [Contestant(name, "net@1", (url,), "-", "-") for name, url in (("a", a), ("b", b))]
-    return verdict.judge(sides[0], sides[1], SAME, [b'{"instances": [1]}'], plan)
+@pytest.fixture
+def typed(tmp_path: Path) -> Suite:
+    """A suite with folders of its own; nothing is served by it."""
+    return Suite(tmp_path / "suite")
 
 
-def test_two_hundred_short_runs_of_identical_servers() -> None:
-    with synthetic.running(0.3) as a, synthetic.running(0.3) as b:
-        runs = [judged(a, b, replace(SHORT, seed=seed)) for seed in range(200)]
-    different = sum(one.p50.outcome != 0 for one in runs if one.p50 is not None)
-    print(f"called different: {different} of {len(runs)}")
-    assert len(runs) == 200
-    assert different <= 10
+def test_short_runs_of_identical_servers() -> None:
+    """tests/benchmarks/identical_servers.py makes 200 of them. At one in fifty, more than 5 of 60 are
+    called different once in a thousand times."""
+    different = called_different(range(60))
+    print(f"called different: {different} of 60")
+    assert different <= 5
 
 
 def test_a_server_5_percent_slower_is_found() -> None:
     """In one of three attempts at least: another program on the machine may spoil a whole run."""
     outcomes = []
-    with synthetic.running(2.0) as a, synthetic.running(2.1) as b:
+    with pair(2.0, 2.1) as (a, b):
         for seed in range(3):
             done = judged(a, b, replace(SHORT, ci_width=0.02, max_seconds=20, block_requests=24, seed=seed))
             assert done.p50 is not None
@@ -45,9 +43,48 @@ def test_a_server_5_percent_slower_is_found() -> None:
     assert 1 not in outcomes
 
 
-def test_a_server_that_drops_2_percent_of_the_requests_has_no_verdict() -> None:
-    with synthetic.running(0.3) as a, synthetic.running(0.3, drop=50) as b:
-        done = judged(a, b, replace(SHORT, block_requests=100))
-    assert done.problem is not None
-    assert "requests to b failed, and 1% may" in done.problem
-    assert "not comparable" in done.sentence
+def test_a_pause_shows_in_open_loop_and_hides_in_closed_loop() -> None:
+    """Every 100th request stops the server for half a second: six times in the 664 that count.
+
+    A client that waits for its answers sends nothing meanwhile: six slow requests are less than 1 %, and
+    p99 is that of a server which never stops. Where requests arrive at 100 a second, 50 more wait for the
+    end of each pause.
+    """
+    closed = replace(SHORT, max_seconds=0, block_requests=166)
+    arriving = replace(closed, rate=100.0, connections=64)
+    p99: dict[str, list[float]] = {}
+    for name, how in (("closed", closed), ("open", arriving)):
+        with synthetic.running(0.3) as steady, synthetic.running(0.3, "--pause-every=100") as pausing:
+            done = judged(steady, pausing, how)
+        assert [one.requests for one in done.measured.values()] == [664, 664]
+        p99[name] = [one.p99 for one in done.measured.values() if one.p99 is not None]
+    print({name: [f"{one * 1000:.0f} ms" for one in both] for name, both in p99.items()})
+    hidden, shown = p99["closed"][1], p99["open"][1]
+    assert shown > 0.8 * synthetic.PAUSE
+    assert hidden < 0.5 * synthetic.PAUSE
+    assert p99["open"][0] < shown, "the other one in the same verdict does not pause"
+
+
+def test_a_server_that_answers_differently_is_not_sent_a_single_request_to_be_timed(typed: Suite) -> None:
+    with synthetic.running(0.3) as a, synthetic.running(0.3, "--other") as b:
+        against = ("benchmark", "--baseline", a, "--candidate", b, "--format", "json")
+        done = typed.run(*against, code=3)
+        (run,) = json.loads(done.stdout)["runs"]
+        inputs = run["verdict"]["agreement"]["inputs"]
+        assert inputs > 0
+        assert [synthetic.predicts(url) for url in (a, b)] == [inputs, inputs]
+        assert f"{inputs} of {inputs} answers have another top-1 in 'probabilities'" in done.stderr
+        allowed = typed.run(*against, "--allow-different")
+        (run,) = json.loads(allowed.stdout)["runs"]
+        for url, side in ((a, "baseline"), (b, "candidate")):
+            timed = run["warmup"]["requests"] + run["verdict"][side]["measured"]["requests"]
+            assert synthetic.predicts(url) == 2 * inputs + timed
+
+
+def test_a_server_that_drops_2_percent_of_the_requests_has_no_verdict(typed: Suite) -> None:
+    longer = typed.with_environment(INVOKE_BENCHMARK_BLOCK_REQUESTS="100")
+    with synthetic.running(0.3) as a, synthetic.running(0.3, "--drop=50") as b:
+        done = longer.run("benchmark", "--baseline", a, "--candidate", b, code=3)
+    assert "8 of 400 requests to 127.0.0.1" in done.stderr
+    assert "failed, and 1% may" in done.stderr
+    assert "are not comparable" in done.stdout

@@ -82,7 +82,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with (
         synthetic.running(2.0) as slow,
         synthetic.running(1.0) as fast,
-        synthetic.running(0.5, drop=20) as dropping,
+        synthetic.running(0.5, "--drop=20") as dropping,
     ):
         against = ("--baseline", slow, "--candidate")
         return {
