@@ -15,6 +15,11 @@ import pytest
 import tensorflow as tf
 from embedded_server import convert
 from embedded_server.backend import Array
+from embedded_server.errors import Internal, InvalidArgument
+from embedded_server.inference import Inference
+from embedded_server.metrics import Metrics
+from embedded_server.servable import Servable
+from embedded_server.tensorflow_backend import TensorFlowBackend
 from gallery import EXAMPLES, EXHIBITS, Exhibit
 from running import PATIENCE, Server
 from tensorflow_serving.apis import (
@@ -322,6 +327,26 @@ def test_signatures_that_do_not_fit(
     status, answer = served(STOCK).server.call("POST", f"/v1/models/examples:{method}", body)
     assert status == 400
     assert message in answer["error"]
+
+
+def test_method_names_count_where_they_are_asked_for(folder: Path) -> None:
+    """--enable_signature_method_name_check."""
+    strict = Inference(Metrics(), check_method_names=True)
+    examples, native = (
+        Servable(name, 1, TensorFlowBackend.load(folder / name / "1"))
+        for name in ("examples", "native_examples")
+    )
+    assert strict.classify(examples, "scores", EXAMPLES).labels is None
+    assert len(strict.regress(examples, "regress", EXAMPLES)) == len(EXAMPLES)
+    for servable, signature, name in ((examples, "regress", "regress"), (native, "", "predict")):
+        with pytest.raises(
+            InvalidArgument, match=f"tensorflow/serving/classify. Was: tensorflow/serving/{name}"
+        ):
+            strict.classify(servable, signature, EXAMPLES)
+    with pytest.raises(InvalidArgument, match="Expected regression signature method_name"):
+        strict.regress(native, "regress", EXAMPLES)
+    with pytest.raises(Internal, match="Expected prediction signature method_name to be one of"):
+        strict.predict(native, "__saved_model_init_op", {})
 
 
 def test_an_example_that_the_model_cannot_read(served: Callable[[str], Served]) -> None:

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
+from conditions import wait_for
 from embedded_server.errors import StartError
+from embedded_server.flags import parse_flags
 from embedded_server.grpc_api import GrpcServer
 from embedded_server.inference import Inference
 from embedded_server.limits import Limits, Memory
+from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.servable import Models
 from embedded_server.serving import reserve_port
@@ -27,11 +30,13 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
+from test_metrics import page, values
 
 LIMITS = Limits(request_bytes=1, total_request_bytes=1, queued_requests=1, connections=1, client_timeout=1)
 X = np.array([[1, 2], [3, 4]], np.float32)
@@ -249,8 +254,6 @@ def test_answers_are_not_mixed_up(stub: Any) -> None:
 
 
 def test_requests_are_counted(stub: Any, module_server: Server) -> None:
-    from test_metrics import page, values
-
     name = ':tensorflow:serving:request_latency_count{model_name="module",API="Predict",entrypoint="GRPC"}'
     before = values(page(module_server)[2]).get(name, 0)
     stub.Predict(predict_request({"x": X}))
@@ -290,17 +293,40 @@ def test_a_port_that_another_has(models: Path) -> None:
     assert log.endswith(f"embedded_server: cannot listen on 127.0.0.1:{port}: Address already in use\n")
 
 
-def test_a_port_that_another_gets_while_the_model_is_loading() -> None:
+def test_a_port_that_another_gets_while_the_model_is_loading(models: Path) -> None:
     reserved = reserve_port("127.0.0.1", 0)
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(reserved.getsockname())
         other.listen()
         metrics = Metrics()
-        server = GrpcServer(Models(), Inference(metrics), metrics, 1, LIMITS, Memory(1))
+        flags = parse_flags([f"--model_base_path={models / 'keras'}"])
+        manager = Manager(Models(), flags, (), metrics)
+        server = GrpcServer(Models(), manager, Inference(metrics), metrics, 1, LIMITS, Memory(1))
         with pytest.raises(StartError, match="Address already in use"):
             server.start(reserved)
     reserved.close()
+
+
+def test_other_models_by_a_request(models: Path) -> None:
+    with Server(f"--model_base_path={models / 'keras'}", "--model_name=old") as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = model_service_pb2_grpc.ModelServiceStub(channel)
+            request = model_management_pb2.ReloadConfigRequest()
+            message = "Only ModelConfigList is currently supported"
+            assert message in refused(stub.HandleReloadConfigRequest, request)[1]
+            config = request.config.model_config_list.config.add(name="new", model_platform="tensorflow")
+            config.base_path = "keras"
+            assert "absolute path" in refused(stub.HandleReloadConfigRequest, request)[1]
+            config.base_path = str(models / "keras")
+            response = stub.HandleReloadConfigRequest(request, timeout=PATIENCE)
+            assert response.status.error_code == 0
+        body = {"instances": np.zeros((1, 8, 8, 3)).tolist()}
+        assert server.call("POST", "/v1/models/new:predict", body)[0] == 200
+        loaded = f'model_path="{models / "keras" / "1"}",status="success"'
+        metrics = values(page(server)[2])
+        assert metrics[f":tensorflow:cc:saved_model:load_attempt_count{{{loaded}}}"] == 2
+        wait_for(lambda: server.call("POST", "/v1/models/old:predict", body)[0] == 404)
 
 
 def test_no_grpc(models: Path) -> None:

@@ -18,6 +18,7 @@ from embedded_server.errors import FailedPrecondition, InvalidArgument, NotFound
 from embedded_server.flags import parse_flags
 from embedded_server.loading import import_backend
 from embedded_server.manager import Manager
+from embedded_server.metrics import Metrics
 from embedded_server.model_config import configured_models
 from embedded_server.servable import Models, VersionStatus
 from running import PATIENCE
@@ -74,7 +75,7 @@ class Served:
             file_system_poll_wait=parsed.file_system_poll_wait / 10,
             model_config_file_poll_wait=parsed.model_config_file_poll_wait / 10,
         )
-        self.manager = Manager(self.models, parsed, configured_models(parsed))
+        self.manager = Manager(self.models, parsed, configured_models(parsed), Metrics())
         self.manager.start()
         self.manager.wait_until_served()
 

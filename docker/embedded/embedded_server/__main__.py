@@ -12,6 +12,7 @@ from embedded_server.errors import ServingError, StartError
 from embedded_server.flags import parse_flags
 from embedded_server.loading import import_backend
 from embedded_server.manager import Manager
+from embedded_server.metrics import Metrics
 from embedded_server.model_config import configured_models
 from embedded_server.servable import Models
 from embedded_server.serving import reserve_port, serve
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     try:
         flags = parse_flags(arguments)
-        models = Models()
-        manager = Manager(models, flags, configured_models(flags))
+        models, metrics = Models(), Metrics()
+        manager = Manager(models, flags, configured_models(flags), metrics)
         listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
         import_backend(flags.backend)
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
             signal.signal(number, _leave)
         manager.start()
         manager.wait_until_served()
-        cut_off = serve(models, flags, listener, grpc_listener)
+        cut_off = serve(models, manager, metrics, flags, listener, grpc_listener)
     except _Left:
         _log.info("Stopped before there was a model to serve")
         return 0

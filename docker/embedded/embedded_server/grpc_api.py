@@ -19,20 +19,31 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
 
 from embedded_server import messages
-from embedded_server.errors import Internal, InvalidArgument, ServingError, StartError
+from embedded_server.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    ServingError,
+    StartError,
+)
 from embedded_server.grpc_limits import Bounds
 from embedded_server.inference import Inference
 from embedded_server.limits import Limits, Memory
+from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
+from embedded_server.model_config import models_of
 from embedded_server.servable import Models, Servable
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 _KEEP_ALIVE, _KEEP_ALIVE_TIMEOUT = 60, 20  # seconds between two pings; until one must be answered
+_LOADING_PATIENCE = 600  # seconds that a change of the configuration waits for new models
 _MESSAGE_LIMIT = 1024  # characters of an error message (model_servers/grpc_status_util.cc)
 
 _Request = TypeVar("_Request")
@@ -49,13 +60,15 @@ class GrpcServer:
     def __init__(
         self,
         models: Models,
+        manager: Manager,
         inference: Inference,
         metrics: Metrics,
         threads: int,
         limits: Limits,
         memory: Memory,
     ) -> None:
-        """threads: requests executed at once. memory: what all messages together may hold."""
+        """manager: is told which models to serve. threads: requests executed at once.
+        memory: what all messages together may hold."""
         self._calls = _Calls()
         self._stopped: threading.Event | None = None
         at_once = threads + limits.queued_requests
@@ -76,7 +89,7 @@ class GrpcServer:
             _PredictionService(models, inference, metrics, self._calls), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            _ModelService(models, self._calls), self._server
+            _ModelService(models, manager, self._calls), self._server
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -221,9 +234,10 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """tensorflow_serving/apis/model_service.proto."""
 
-    def __init__(self, models: Models, calls: _Calls) -> None:
+    def __init__(self, models: Models, manager: Manager, calls: _Calls) -> None:
         self._calls = calls
         self._models = models
+        self._manager = manager
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         def answer() -> Any:
@@ -236,6 +250,26 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 status.status.error_code = version.error_code
                 status.status.error_message = version.error_message
             return response
+
+        return self._calls.answer(answer, context)
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:
+        def answer() -> Any:
+            if request.config.WhichOneof("config") != "model_config_list":
+                raise InvalidArgument(
+                    "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                    "Only ModelConfigList is currently supported"
+                )
+            self._manager.apply(models_of(request.config))
+            # A thread of the pool waits here, so not for ever, though TensorFlow Serving would.
+            patience = min(context.time_remaining() or _LOADING_PATIENCE, _LOADING_PATIENCE)
+            try:
+                served = self._manager.wait_until_served(patience)
+            except StartError as error:
+                raise FailedPrecondition(str(error)) from error
+            if not served:
+                raise DeadlineExceeded(f"not all models were available within {patience:.0f} s")
+            return model_management_pb2.ReloadConfigResponse()
 
         return self._calls.answer(answer, context)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from embedded_server.backend import Backend
 from embedded_server.batching import BatchingBackend
+from embedded_server.errors import Internal
 from embedded_server.flags import Flags
+from embedded_server.metrics import Metrics
 from embedded_server.model_config import ModelConfig
 from embedded_server.servable import Servable
 
@@ -35,23 +37,34 @@ def artefact_folder(model: ModelConfig, version: int) -> Path:
     return model.optimized_base_path / str(version)
 
 
-def load_servable(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Servable:
+def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path) -> Servable:
     """Load a version and warm it up.
+
+    metrics: where that is counted.
 
     Raises StartError where it cannot be loaded, ServingError where a recorded warm-up request fails.
     """
     began = time.monotonic()
     _log.info("Loading servable version {name: %s version: %d} from %s", model.name, version, folder)
-    servable = Servable(model.name, version, load_backend(flags, model, version, folder))
-    loaded = time.monotonic()
     try:
-        if flags.enable_model_warmup:
-            from embedded_server.warmup import warm_up
-
-            warm_up(servable, folder, flags.num_request_iterations_for_warmup)
+        servable = Servable(model.name, version, load_backend(flags, model, version, folder))
     except Exception:
-        servable.backend.close()
+        metrics.loaded(str(folder), time.monotonic() - began, good=False)
         raise
+    loaded = time.monotonic()
+    metrics.loaded(str(folder), loaded - began, good=True)
+    if flags.enable_model_warmup:
+        from embedded_server.warmup import warm_up
+
+        status = "OK"
+        try:
+            warm_up(servable, folder, flags.num_request_iterations_for_warmup)
+        except Exception as error:
+            servable.backend.close()
+            status = getattr(error, "code", Internal.code)
+            raise
+        finally:
+            metrics.warmed_up(str(folder), time.monotonic() - loaded, status)
     _log.info(
         "Successfully loaded servable version {name: %s version: %d} in %.1f s, and %.1f s of warm-up",
         model.name,

@@ -20,6 +20,7 @@ from pathlib import Path
 from embedded_server.errors import FailedPrecondition, ServingError, StartError
 from embedded_server.flags import Flags
 from embedded_server.loading import artefact_folder, load_servable, unload
+from embedded_server.metrics import Metrics
 from embedded_server.model_config import ModelConfig, read_config_file
 from embedded_server.servable import Loaded, Models, Servable, State, VersionStatus, View
 from embedded_server.versions import Contents, Specific, contents, list_versions
@@ -74,10 +75,16 @@ class _Version:
 class Manager:
     """Keeps `models` as the configuration and the disk want it."""
 
-    def __init__(self, models: Models, flags: Flags, configs: Sequence[ModelConfig]) -> None:
-        """Raises FailedPrecondition for labels of versions that are not available; see apply."""
+    def __init__(
+        self, models: Models, flags: Flags, configs: Sequence[ModelConfig], metrics: Metrics
+    ) -> None:
+        """metrics: where loading is counted.
+
+        Raises FailedPrecondition for labels of versions that are not available; see apply.
+        """
         self._models = models
         self._flags = flags
+        self._metrics = metrics
         self._lock = threading.Lock()  # of what apply changes
         self._configs: Mapping[str, ModelConfig] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
@@ -106,14 +113,14 @@ class Manager:
         self._wake.set()
         self._thread.join()
 
-    def wait_until_served(self) -> None:
-        """Wait until each model has a version that is available.
+    def wait_until_served(self, timeout: float | None = None) -> bool:
+        """Wait until each model has a version that is available; False if `timeout` seconds did not suffice.
 
         Raises StartError where that cannot come to be. A model that the flags name has one attempt, so that
         whoever types them need not wait for the retries.
         """
         with self._changed:
-            self._changed.wait_for(self._is_served)
+            return self._changed.wait_for(self._is_served, timeout)
 
     def _is_served(self) -> bool:
         one_attempt = self._flags.model_config_file is None
@@ -323,7 +330,9 @@ class Manager:
         self._show()
         version.failed_with = version.last_seen = version.files()
         try:
-            servable = load_servable(self._flags, version.model, version.number, version.folder)
+            servable = load_servable(
+                self._flags, self._metrics, version.model, version.number, version.folder
+            )
         except (StartError, ServingError) as error:
             self._fail(version, getattr(error, "code", FailedPrecondition.code), str(error))
         except Exception as error:

@@ -21,6 +21,7 @@ from embedded_server.errors import StartError
 from embedded_server.flags import Flags
 from embedded_server.inference import Inference
 from embedded_server.limits import Memory, Workers
+from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.rest import RestApi
 from embedded_server.servable import Models
@@ -54,9 +55,17 @@ def reserve_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: socket.socket | None) -> int:
+def serve(
+    models: Models,
+    manager: Manager,
+    metrics: Metrics,
+    flags: Flags,
+    listener: socket.socket,
+    grpc_listener: socket.socket | None,
+) -> int:
     """Listen, and serve until SIGTERM or SIGINT. Returns the number of requests that were cut off.
 
+    models: what is served; manager: keeps that, and is told of changes. metrics: what is counted.
     listener, grpc_listener: the bound sockets for REST, and for gRPC if that is wanted.
 
     On a signal the server goes on for flags.shutdown_drain seconds, while it says that it is not ready and
@@ -68,7 +77,6 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
     _allow_open_files(limits.connections + _FILES)
     default_threads = _THREADS_PER_CPU * cpu_count()
     workers = Workers(flags.rest_api_num_threads or default_threads, limits.queued_requests)
-    metrics = Metrics()
     inference = Inference(metrics, flags.check_method_names)
     api = RestApi(models, inference, metrics, flags.metrics_path)
     memory = Memory(limits.total_request_bytes)
@@ -78,7 +86,7 @@ def serve(models: Models, flags: Flags, listener: socket.socket, grpc_listener: 
         from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
 
         threads = flags.grpc_max_threads or default_threads
-        grpc_server = GrpcServer(models, inference, metrics, threads, limits, memory)
+        grpc_server = GrpcServer(models, manager, inference, metrics, threads, limits, memory)
         grpc_server.start(grpc_listener)
     config = uvicorn.Config(
         app,
