@@ -2,7 +2,7 @@
 
     PYTHONPATH=docker/embedded python tests/embedded/malformed.py --requests 50000
 
-Several models, executed by TensorFlow and by OpenVINO; one request in five goes to gRPC. Ends with exit
+Several models, executed by TensorFlow and by OpenVINO, with batching and without; one request in five goes to gRPC. Ends with exit
 code 1, and the smallest request that does it, where an answer is no JSON, is a 5xx, does not come, or
 changes that of the next good request (see attacks.py). Needs the embedded environment and hypothesis.
 """
@@ -24,6 +24,12 @@ from embedded_server import convert
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from running import PATIENCE, Server
 
+_VARIANTS = (
+    ("--backend=tensorflow",),
+    ("--backend=tensorflow", "--enable_batching"),
+    ("--backend=openvino", "--precision=f32"),
+    ("--backend=openvino", "--precision=f32", "--enable_batching"),
+)
 _ROUND = 500  # requests of one run of hypothesis, which becomes slow with many
 
 
@@ -80,12 +86,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         prepare(folder)
-        variants = (("--backend=tensorflow",), ("--backend=openvino", "--precision=f32"))
-        for number, variant in enumerate(variants):
+        for number, variant in enumerate(_VARIANTS):
             began = time.monotonic()
             with Server(f"--model_config_file={folder / 'models.config'}", *variant) as server:
                 target = attacks.Target(server, wait_for_models(server))
-                attack(target, flags.requests // len(variants), flags.seed + 1000 * number)
+                attack(target, flags.requests // len(_VARIANTS), flags.seed + 1000 * number)
                 target.close()
                 assert server.stop() == 0
                 server._reader.join(PATIENCE)
