@@ -26,7 +26,7 @@ from raw import Raw, Response, request
 from running import Server
 from tensorflow_serving.apis import predict_pb2
 
-_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _GRPC_ALLOWED = ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE")
 _SOON = 20  # seconds; longer than anything takes on a busy machine
 
@@ -263,7 +263,7 @@ class Target:
         self._kept = Raw(self.server.port)
         self._kept.socket.settimeout(_SOON)
         self._channel = grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}")
-        self._predict = self._channel.unary_unary(_PREDICT)
+        self._predict = self._channel.unary_unary(PREDICT)
         self._turn = 0
         self._answers = [self._ask(good) for good in self.goods]
 

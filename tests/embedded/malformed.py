@@ -2,9 +2,10 @@
 
     PYTHONPATH=docker/embedded python tests/embedded/malformed.py --requests 50000
 
-Several models, executed by TensorFlow and by OpenVINO, with batching and without; one request in five goes to gRPC. Ends with exit
-code 1, and the smallest request that does it, where an answer is no JSON, is a 5xx, does not come, or
-changes that of the next good request (see attacks.py). Needs the embedded environment and hypothesis.
+Several models, executed by TensorFlow and by OpenVINO, with batching and without; one request in five goes
+to gRPC. Ends with exit code 1, and the smallest request that does it, where an answer is no JSON, is a 5xx,
+does not come, or changes that of the next good request (see attacks.py). Needs the embedded environment and
+hypothesis.
 """
 
 from __future__ import annotations

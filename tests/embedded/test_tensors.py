@@ -118,6 +118,8 @@ UNKNOWN_RANK.tensor_shape.unknown_rank = True
         _proto("string", [2], tensor_content=b"\x01\x01a"),
         _proto("string", [1], tensor_content=b"\xff\xff\xff\xff\xff\xff\xff\xff\x01"),
         _proto("string", [2**50], tensor_content=b"\x00\x00"),
+        _proto("string", [0, 2**62]),
+        _proto("float32", [0, 2**62]),
     ],
 )
 def test_what_is_no_tensor(proto: TensorProto) -> None:

@@ -62,7 +62,10 @@ def from_proto(alias: str, proto: Any) -> Array:
         values = np.frombuffer(content, np.uint8) != 0 if numpy == np.bool_ else np.frombuffer(content, numpy)
     else:
         values = _filled(alias, _sent(proto, numpy)[:count], count)
-    return values.reshape(shape)
+    try:
+        return values.reshape(shape)
+    except ValueError:  # no elements, and sizes whose product numpy cannot hold
+        raise _unreadable(alias) from None
 
 
 def to_proto(array: Array, proto: Any) -> None:
