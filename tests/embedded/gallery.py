@@ -217,9 +217,9 @@ def write_examples(folder: Path) -> None:
             "predict": build(
                 {"examples": info(serialized)}, {**classes, **numbers}, "tensorflow/serving/predict"
             ),
-            "narrow": build(examples, {"scores": info(scores[:, 0])}, "tensorflow/serving/classify"),
-            "wide": build(examples, {"outputs": info(scores)}, "tensorflow/serving/regress"),
-            "whole": build(examples, {"outputs": info(tf.argmax(scores, 1))}, "tensorflow/serving/regress"),
+            "narrow": build(examples, {"scores": info(rows[:, 0])}, "tensorflow/serving/classify"),
+            "wide": build(examples, {"outputs": info(features["x"])}, "tensorflow/serving/regress"),
+            "whole": build(examples, {"outputs": info(features["n"])}, "tensorflow/serving/regress"),
         }
         builder = v1.saved_model.Builder(str(folder))
         builder.add_meta_graph_and_variables(session, ["serve"], signatures)

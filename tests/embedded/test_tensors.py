@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from embedded_server.errors import InvalidArgument
+from embedded_server.errors import InvalidArgument, Unimplemented
 from embedded_server.tensors import from_proto, to_proto
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
@@ -53,6 +53,11 @@ def test_arrays_that_are_not_contiguous() -> None:
         written = TensorProto()
         to_proto(expected, written)
         same(tf.make_ndarray(written), expected)
+
+
+def test_a_type_that_no_message_has() -> None:
+    with pytest.raises(Unimplemented, match="cannot be sent"):
+        to_proto(np.zeros(2, [("f0", np.int8)]), TensorProto())  # how numpy has a quantized type
 
 
 @pytest.mark.parametrize("values", [[b"one", b"", b"zw\xc3\xb6lf", b"\x00\xff" * 100], []])

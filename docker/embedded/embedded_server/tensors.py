@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from embedded_server.backend import Array
-from embedded_server.errors import InvalidArgument
+from embedded_server.errors import InvalidArgument, Unimplemented
 from embedded_server.signature import data_type, number_of
 
 _MAX_FILLED = 64 * 2**20  # bytes that a tensor may have whose values were not all sent; as a whole request
@@ -69,7 +69,9 @@ def from_proto(alias: str, proto: Any) -> Array:
 
 
 def to_proto(array: Array, proto: Any) -> None:
-    """Write an array into an empty TensorProto."""
+    """Write an array into an empty TensorProto. Raises Unimplemented for a type that no field is for."""
+    if array.dtype != np.object_ and array.dtype not in _FIELDS:
+        raise Unimplemented(f"a tensor of {array.dtype} cannot be sent")
     proto.dtype = number_of(array.dtype)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
