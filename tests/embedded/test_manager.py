@@ -14,12 +14,12 @@ import pytest
 import saved_models
 import tensorflow as tf
 from conditions import wait_for
-from embedded_server.errors import FailedPrecondition, InvalidArgument, NotFound, StartError
+from embedded_server.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound, StartError
 from embedded_server.flags import parse_flags
 from embedded_server.loading import import_backend
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
-from embedded_server.model_config import configured_models
+from embedded_server.model_config import ModelConfig, configured_models
 from embedded_server.servable import Models, VersionStatus
 from running import PATIENCE
 
@@ -359,4 +359,33 @@ def test_a_server_with_a_file_waits_for_its_models(served: Served) -> None:
     assert thread.is_alive()
     served.add(1)
     thread.join(PATIENCE)
+    assert served.answer() == 1
+
+
+def test_a_reload_waits_for_the_models_that_are_new(served: Served) -> None:
+    served.add(1)
+    served.start()
+    manager, old = served.manager, ModelConfig("m", served.base, served.base / ".optimized")
+    assert manager is not None
+    new = replace(old, name="new")
+    manager.reload([old, new], PATIENCE)
+    assert served.states("new") == served.states() == {1: "AVAILABLE"}
+    manager.reload([old], PATIENCE)
+    wait_for(lambda: served.states("new") == {1: "END"})
+    manager.reload([old, new], PATIENCE)  # it is new again, whatever became of it before
+    assert served.states("new") == {1: "AVAILABLE"}
+
+
+def test_a_reload_that_cannot_succeed_says_so(served: Served, tmp_path: Path) -> None:
+    served.add(1)
+    served.start("--max_num_load_retries=0")
+    manager, old = served.manager, ModelConfig("m", served.base, served.base / ".optimized")
+    assert manager is not None
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    broken = ModelConfig("broken", tmp_path / "broken", tmp_path)
+    with pytest.raises(FailedPrecondition, match="cannot load the SavedModel in"):
+        manager.reload([old, broken], PATIENCE)
+    nowhere = replace(broken, name="nowhere", base_path=tmp_path / "nowhere")
+    with pytest.raises(DeadlineExceeded, match="not all models were available within 0 s"):
+        manager.reload([old, nowhere], 0.3)
     assert served.answer() == 1

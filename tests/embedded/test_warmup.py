@@ -167,3 +167,11 @@ def test_without_records_a_request_is_made_up(
     warmup.warm_up(Servable("m", 1, backend), tmp_path / "1")
     assert [call[0] for call in backend.answered] == ([] if signature is None else [signature])
     assert len(backend.refused) == refused
+
+
+def test_batches_are_warmed_up_in_the_sizes_that_they_will_have(tmp_path: Path) -> None:
+    saved_models.write_tf1_photos(tmp_path / "1")
+    backend = Watched(tmp_path / "1")
+    warmup.warm_up(Servable("m", 1, backend), tmp_path / "1", batch_sizes=(4, 8))
+    sizes = [len(inputs[saved_models.PHOTO_INPUT]) for _, inputs, _ in backend.answered]
+    assert sizes == [1, 4, 8]

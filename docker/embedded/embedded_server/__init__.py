@@ -11,6 +11,7 @@ servable        the loaded models, and finding one by name, version or label
 versions        versions on disk, and the policies that choose among them
 model_config    which models are served: by the flags, or by a file
 manager         loads and unloads versions as they come and go
+managed         a version that the manager looks after
 loading         makes a version on disk into a servable
 warmup          executes a model before anybody asks it
 inference       predict, classify and regress on arrays: what REST and gRPC do alike

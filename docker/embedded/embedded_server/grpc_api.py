@@ -25,14 +25,7 @@ from tensorflow_serving.apis import (
 )
 
 from embedded_server import messages
-from embedded_server.errors import (
-    DeadlineExceeded,
-    FailedPrecondition,
-    Internal,
-    InvalidArgument,
-    ServingError,
-    StartError,
-)
+from embedded_server.errors import Internal, InvalidArgument, ServingError, StartError
 from embedded_server.grpc_limits import Bounds
 from embedded_server.inference import Inference
 from embedded_server.limits import Limits, Memory
@@ -260,15 +253,9 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                     "ServerModelConfig type not supported by HandleReloadConfigRequest. "
                     "Only ModelConfigList is currently supported"
                 )
-            self._manager.apply(models_of(request.config))
             # A thread of the pool waits here, so not for ever, though TensorFlow Serving would.
             patience = min(context.time_remaining() or _LOADING_PATIENCE, _LOADING_PATIENCE)
-            try:
-                served = self._manager.wait_until_served(patience)
-            except StartError as error:
-                raise FailedPrecondition(str(error)) from error
-            if not served:
-                raise DeadlineExceeded(f"not all models were available within {patience:.0f} s")
+            self._manager.reload(models_of(request.config), patience)
             return model_management_pb2.ReloadConfigResponse()
 
         return self._calls.answer(answer, context)

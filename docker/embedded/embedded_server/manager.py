@@ -14,62 +14,20 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from embedded_server.errors import FailedPrecondition, ServingError, StartError
+from embedded_server.errors import DeadlineExceeded, FailedPrecondition, ServingError, StartError
 from embedded_server.flags import Flags
-from embedded_server.loading import artefact_folder, load_servable, unload
+from embedded_server.loading import load_servable, unload
+from embedded_server.managed import Version, superfluous
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import ModelConfig, read_config_file
-from embedded_server.servable import Loaded, Models, Servable, State, VersionStatus, View
-from embedded_server.versions import Contents, Specific, contents, list_versions
+from embedded_server.servable import Loaded, Models, VersionStatus, View
+from embedded_server.versions import Specific, list_versions
 
 _KEPT_ENDS = 100  # ended versions of a model in the status: enough to see what happened
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Version:
-    """A version that is to be served, or was. Only the manager's thread changes it."""
-
-    model: ModelConfig
-    number: int
-    folder: Path
-    aspired: bool = True
-    state: State = "START"
-    error_code: str = "OK"
-    error_message: str = ""
-    failures: int = 0
-    retry_at: float | None = None
-    """When to load it again (time.monotonic)."""
-    failed_with: Contents = frozenset()
-    """Its files when loading failed, and when they were last looked at."""
-    last_seen: Contents = frozenset()
-    loaded: Loaded | None = None
-    """What requests use, as long as it is available."""
-    leaving: Servable | None = None
-    """What is to be unloaded, once it is idle."""
-    idle: bool = False
-
-    @property
-    def status(self) -> VersionStatus:
-        return VersionStatus(self.number, self.state, self.error_code, self.error_message)
-
-    @property
-    def failed(self) -> bool:
-        return self.error_code != "OK"
-
-    def to_be_loaded(self, now: float) -> bool:
-        """Is it time to load it, for the first time or again?"""
-        if not self.aspired:
-            return False
-        return self.state == "START" or (self.retry_at is not None and self.retry_at <= now)
-
-    def files(self) -> Contents:
-        """All that loading it reads."""
-        return contents(self.folder, artefact_folder(self.model, self.number))
 
 
 class Manager:
@@ -85,14 +43,18 @@ class Manager:
         self._models = models
         self._flags = flags
         self._metrics = metrics
+        self._one_attempt = flags.model_config_file is None
         self._lock = threading.Lock()  # of what apply changes
         self._configs: Mapping[str, ModelConfig] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
-        self._versions: dict[str, dict[int, _Version]] = {}
+        self._versions: dict[str, dict[int, Version]] = {}
         self._config_error = ""
         self._warned: dict[str, str] = {}
         self._next_look: float | None = 0.0
         self._next_read: float | None = None
+        self._generation = 0  # of the configuration, and the one that the disk was last looked at with
+        self._seen = 0
+        self._wanted: Mapping[str, Sequence[VersionStatus]] = {}
         self._stopped = False
         self.looks = 0
         """How often the disk was looked at."""
@@ -113,28 +75,47 @@ class Manager:
         self._wake.set()
         self._thread.join()
 
-    def wait_until_served(self, timeout: float | None = None) -> bool:
-        """Wait until each model has a version that is available; False if `timeout` seconds did not suffice.
+    def wait_until_served(self) -> None:
+        """Wait until each model has a version that is available.
 
         Raises StartError where that cannot come to be. A model that the flags name has one attempt, so that
         whoever types them need not wait for the retries.
         """
         with self._changed:
-            return self._changed.wait_for(self._is_served, timeout)
+            self._changed.wait_for(lambda: self._are_served(self._configs, self._one_attempt))
 
-    def _is_served(self) -> bool:
-        one_attempt = self._flags.model_config_file is None
+    def reload(self, configs: Sequence[ModelConfig], patience: float) -> None:
+        """Serve these models from now on, and wait until those that are new are available.
+
+        patience: seconds to wait at most.
+
+        Raises FailedPrecondition as apply does, and where a new model cannot be loaded; DeadlineExceeded.
+        """
+        new = [config.name for config in configs if config.name not in self._configs]
+        self.apply(configs)
+        try:
+            with self._changed:
+                served = self._changed.wait_for(lambda: self._are_served(new, False), patience)
+        except StartError as error:
+            raise FailedPrecondition(str(error)) from error
+        if not served:
+            raise DeadlineExceeded(f"not all models were available within {patience:.0f} s")
+
+    def _are_served(self, names: Iterable[str], one_attempt: bool) -> bool:
+        """Has each model a version that is available? Raises StartError where it will never have one."""
+        if self._seen < self._generation:
+            return False  # what is known is known of another configuration
         waiting = False
-        for config in self._configs.values():
-            statuses = self._models.view.statuses.get(config.name, {}).values()
-            if any(status.state == "AVAILABLE" for status in statuses):
+        for name in names:
+            wanted = self._wanted.get(name, ())
+            if any(status.state == "AVAILABLE" for status in wanted):
                 continue
             waiting = True
-            failed = [s for s in statuses if s.error_code != "OK" and (one_attempt or s.state == "END")]
-            if statuses and len(failed) == len(statuses):
+            failed = [s for s in wanted if s.error_code != "OK" and (one_attempt or s.state == "END")]
+            if wanted and len(failed) == len(wanted):
                 raise StartError(failed[0].error_message)
-            if not statuses and self.looks and self._next_look is None:
-                raise StartError(self._warned[config.name])
+            if not wanted and self._next_look is None:
+                raise StartError(self._warned[name])
         return not waiting
 
     def apply(self, configs: Iterable[ModelConfig]) -> None:
@@ -149,6 +130,7 @@ class Manager:
             self._configs = wanted
             self._labels = {config.name: config.labels for config in wanted.values() if config.labels}
             self._next_look = 0.0
+            self._generation += 1
             view = self._models.view
             self._models.show(View(view.served, view.statuses, self._labels))
         self._wake.set()
@@ -189,7 +171,7 @@ class Manager:
         due = [moment for moment in times if moment is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
-    def _all(self) -> list[_Version]:
+    def _all(self) -> list[Version]:
         return [version for versions in self._versions.values() for version in versions.values()]
 
     def _show(self) -> None:
@@ -205,6 +187,10 @@ class Manager:
         with self._lock:
             self._models.show(View(served, statuses, self._labels))
         with self._changed:
+            self._wanted = {
+                name: [version.status for version in versions.values() if version.aspired]
+                for name, versions in self._versions.items()
+            }
             self._changed.notify_all()
 
     # ------------------------------------------------------------------------- what is to be served
@@ -237,7 +223,7 @@ class Manager:
                 return
             wait = self._flags.file_system_poll_wait
             self._next_look = now + wait if wait else None
-            configs = self._configs
+            configs, generation = self._configs, self._generation
         for name in self._versions.keys() - configs.keys():
             self._aspire(name, {}, None)
         for config in configs.values():
@@ -248,6 +234,7 @@ class Manager:
             if version.failed and version.aspired:
                 self._look_again(version)
         self.looks += 1
+        self._seen = generation
         self._show()
 
     def _choose(self, config: ModelConfig) -> dict[int, Path] | None:
@@ -293,13 +280,13 @@ class Manager:
                     self._warn(name, f"Version {number} of {name} stays the one from {known.folder}")
                 known.aspired = True
             elif known is None or (known.state == "END" and not known.aspired):
-                versions[number] = _Version(config, number, folder)
+                versions[number] = Version(config, number, folder)
         ended = sorted(number for number, version in versions.items() if not version.aspired)
         for number in ended[:-_KEPT_ENDS]:
             if versions[number].state == "END":
                 del versions[number]
 
-    def _look_again(self, version: _Version) -> None:
+    def _look_again(self, version: Version) -> None:
         """Load a failed version again at once if its files have changed, and change no more."""
         present = version.files()
         if present != version.failed_with and present == version.last_seen:
@@ -316,16 +303,16 @@ class Manager:
                 self._finish_unloading(version)
                 return True
         for versions in self._versions.values():
-            superfluous = _superfluous(versions.values())
-            if superfluous is not None:
-                self._begin_unloading(superfluous)
+            dropped = superfluous(versions.values())
+            if dropped is not None:
+                self._begin_unloading(dropped)
                 return True
         waiting = [version for version in self._all() if version.to_be_loaded(now)]
         if waiting:
             self._load(max(waiting, key=lambda version: version.number))
         return bool(waiting)
 
-    def _load(self, version: _Version) -> None:
+    def _load(self, version: Version) -> None:
         version.state, version.retry_at = "LOADING", None
         self._show()
         version.failed_with = version.last_seen = version.files()
@@ -344,7 +331,7 @@ class Manager:
             version.failures = 0
         self._show()
 
-    def _fail(self, version: _Version, code: str, message: str) -> None:
+    def _fail(self, version: Version, code: str, message: str) -> None:
         version.error_code, version.error_message = code, message
         version.failures += 1
         again = version.failures <= self._flags.max_num_load_retries
@@ -360,7 +347,7 @@ class Manager:
             message,
         )
 
-    def _begin_unloading(self, version: _Version) -> None:
+    def _begin_unloading(self, version: Version) -> None:
         loaded = version.loaded
         assert loaded is not None
         version.state, version.loaded, version.leaving = "UNLOADING", None, loaded.servable
@@ -372,20 +359,9 @@ class Manager:
 
         loaded.retire(note)
 
-    def _finish_unloading(self, version: _Version) -> None:
+    def _finish_unloading(self, version: Version) -> None:
         assert version.leaving is not None
         servable, version.leaving, version.idle = version.leaving, None, False
         unload(servable)
         version.state = "END"
         self._show()
-
-
-def _superfluous(versions: Iterable[_Version]) -> _Version | None:
-    """The version of a model to unload next, so that one of them is always available if any can be."""
-    versions = list(versions)
-    aspired = [version for version in versions if version.aspired]
-    unwanted = [version for version in versions if version.loaded is not None and not version.aspired]
-    replaced = not aspired or any(version.loaded is not None for version in aspired)
-    if unwanted and (replaced or len(unwanted) > 1):
-        return min(unwanted, key=lambda version: version.number)
-    return None

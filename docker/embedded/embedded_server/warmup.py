@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +39,18 @@ _PHOTO = base64.b64decode(
 _log = logging.getLogger(__name__)
 
 
-def warm_up(servable: Servable, version_folder: Path, iterations: int = 1) -> None:
+def warm_up(
+    servable: Servable, version_folder: Path, iterations: int = 1, batch_sizes: Sequence[int] = ()
+) -> None:
     """Make the warm-up requests of a model, each recorded one `iterations` times.
+
+    batch_sizes: those beside 1 in which requests are going to be executed together.
 
     Raises ServingError where a recorded one fails, or the records cannot be read.
     """
     file = version_folder / REQUESTS_FILE
     if not file.exists():
-        _make_up(servable.backend)
+        _make_up(servable.backend, batch_sizes)
         return
     inference = Inference(Metrics())  # nobody should find these requests among those that were counted
     count = 0
@@ -85,7 +89,7 @@ def _replay(inference: Inference, servable: Servable, record: PredictionLog) -> 
         raise Unimplemented(f"Unsupported log_type for warmup: {kind}")
 
 
-def _make_up(backend: Backend) -> None:
+def _make_up(backend: Backend, batch_sizes: Sequence[int]) -> None:
     """Ask the default signature, or the first one, with whatever input it takes."""
     signatures = {name: known for name, known in backend.signatures.items() if known.inputs}
     if not signatures:
@@ -95,6 +99,9 @@ def _make_up(backend: Backend) -> None:
     for inputs in made_up_inputs(signature):
         try:
             backend.run(signature.name, inputs)
+            if all(spec.shape and spec.shape[0] is None for spec in signature.inputs.values()):
+                for size in batch_sizes:
+                    backend.run(signature.name, {name: np.repeat(a, size, 0) for name, a in inputs.items()})
             return
         except ServingError as error:
             failure = error
