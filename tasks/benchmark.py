@@ -67,7 +67,8 @@ def benchmark(
     Several candidates are compared with the baseline one after another, and share a table.
     Servers that run are used; others are started, and stopped again. Blocks of requests alternate
     between baseline and candidate in ABBA order, and the baseline is also measured against itself: a
-    difference counts only if it is larger than that noise. With --rate, latency counts from the time at
+    difference counts only if it is larger than that noise. Over gRPC, addresses are written
+    grpc://HOST:PORT/v1/models/NAME. With --rate, latency counts from the time at
     which a request was to be sent, so that a slow server cannot hide its queue. Exit code 2 says that the
     candidate is below --min-ratio, 3 that there is no verdict: the two answer differently, or too many
     requests failed.

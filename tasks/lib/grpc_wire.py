@@ -1,9 +1,9 @@
 """Calls over gRPC: as much of HTTP/2 as one call at a time on a connection needs.
 
-grpcio is no client to measure with. It hands every completion from one thread to another, which added
-0.1 to 0.25 ms to each call on two cores where this adds 0.04 (tests/benchmarks/grpc_overhead.py), and a
-server that answers in 0.5 ms would look half as fast again as it is. Here a call is one write and one
-read in the load generator's own thread, as over REST, so that the two can be compared.
+grpcio is no client to measure with: it adds 0.18 ms to what h2load reports of a call on two cores, where
+this adds 0.03 (tests/benchmarks/grpc_overhead.py), and over several connections it hands every completion
+from one thread to another besides. Here a call is one write and one read in the load generator's own
+thread, as over REST, so that the two can be compared.
 
 A call is one stream: HEADERS, the message in DATA frames as fast as the server's flow control lets them
 go, and the answer in HEADERS, DATA and the trailers that say how it went. Sources: RFC 9113 (HTTP/2),
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import selectors
 import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from urllib.parse import unquote
 
 from tasks.lib.wire import Replica, Wire
@@ -28,7 +28,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION =
 """Types of frames (RFC 9113, section 6)."""
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 """Flags of frames."""
-ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 2, 4, 5
+HEADER_TABLE_SIZE, ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = 1, 2, 4, 5
 """Settings (RFC 9113, section 6.5.2)."""
 DEFAULT_WINDOW, DEFAULT_FRAME, LARGEST_WINDOW = 65_535, 16_384, 2**31 - 1
 MESSAGE_HEAD = struct.Struct(">BI")
@@ -108,7 +108,6 @@ class GrpcWire(Wire):
 
     def _reset(self) -> None:
         """What is true of a new connection."""
-        self._hpack: Any = None
         self._buffer = b""
         self._block: list[bytes] = []
         """Header block fragments, until the last one is there."""
@@ -124,11 +123,10 @@ class GrpcWire(Wire):
         """Bytes of DATA received since the server's own window was last opened."""
 
     def _opened(self) -> None:
-        from hpack import Decoder
-
         self._reset()
-        self._hpack = Decoder()
-        settings = struct.pack(">HIHI", ENABLE_PUSH, 0, INITIAL_WINDOW_SIZE, LARGEST_WINDOW)
+        settings = struct.pack(
+            ">HIHIHI", HEADER_TABLE_SIZE, 0, ENABLE_PUSH, 0, INITIAL_WINDOW_SIZE, LARGEST_WINDOW
+        )
         window = struct.pack(">I", LARGEST_WINDOW - DEFAULT_WINDOW)
         first = PREFACE + frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, window)
         self._unsent = b""
@@ -224,22 +222,14 @@ class GrpcWire(Wire):
                 self._say(frames)
 
     def _take_headers(self, kind: int, flags: int, payload: bytes, ours: bool) -> None:
-        from hpack import HPACKError
-
         if kind == HEADERS:
             payload = _unpadded(flags, payload)
             self._block = [payload[5:] if flags & PRIORITY else payload]
             self._block_flags = flags
         else:
             self._block.append(payload)
-        if not flags & END_HEADERS:
-            return
-        try:
-            # Decoded whosever they are: later ones can refer to them.
-            fields = dict(self._hpack.decode(b"".join(self._block)))
-        except HPACKError as error:
-            raise NotGrpc(f"answered in no HTTP/2: {error}") from error
-        if ours and self._block_flags & END_STREAM:
+        if flags & END_HEADERS and ours and self._block_flags & END_STREAM:
+            fields = _fields(b"".join(self._block))
             status = fields.get("grpc-status", "")
             self.message = unquote(fields.get("grpc-message", "")) or f"HTTP {fields.get(':status', 200)}"
             self._finish(int(status) if status.isdecimal() else None)
@@ -265,6 +255,23 @@ class GrpcWire(Wire):
         self.succeeded = status == 0 and self._got >= MESSAGE_HEAD.size
         # A request that was answered before it was said has left its stream open.
         self.reusable = not (self._unsaid or self._unsent or self._leaving)
+
+
+@lru_cache(64)
+def _fields(block: bytes) -> Mapping[str, str]:
+    """What a header block says. Remembered: decoding it would take as long as all the rest of a call.
+
+    It means the same at any time, as the server was told to keep no table of headers (HEADER_TABLE_SIZE).
+    """
+    from hpack import Decoder, HPACKError
+
+    decoder = Decoder()
+    decoder.max_allowed_table_size = 0
+    decoder.header_table_size = 0
+    try:
+        return {str(name): str(value) for name, value in decoder.decode(block)}
+    except HPACKError as error:
+        raise NotGrpc(f"answered in no HTTP/2: {error}") from error
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

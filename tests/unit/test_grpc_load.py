@@ -236,7 +236,7 @@ def test_whatever_http_allows_around_an_answer_is_an_answer(answer: bytes) -> No
         frame(HEADERS, END_HEADERS | END_STREAM, 1, frames.block((":status", "404"))),
         BEGIN + FINE + frame(RST_STREAM, 0, 1, b"\0\0\0\7"),
         frame(GOAWAY, 0, 0, struct.pack(">II", 0, 11)),
-        frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff\xff"),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xff\xff\xff\xff\xff\xff"),
         b"HTTP/1.1 200 OK\r\n\r\n",
     ],
     ids=["no message", "no trailers", "no number", "HTTP 404", "reset", "left", "no headers", "HTTP/1.1"],
