@@ -100,6 +100,18 @@ def test_another_port_is_another_server(desk: Desk, capsys: pytest.CaptureFixtur
     assert len(desk.processes()) == 2
 
 
+def test_on_dry_each_server_of_a_chain_has_ports_of_its_own(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve.serve(desk.context(dry=True))
+    serve.serve(desk.context(dry=True), optimized=True)
+    shown = capsys.readouterr().err
+    first, grpc = desk.settings.serve.rest_port, desk.settings.serve.grpc_port
+    for flag in (f"rest_api_port={first}", f"rest_api_port={first + 2}", f"port={grpc}", f"port={grpc + 2}"):
+        assert shown.count(f" --{flag} ") == 1
+    assert desk.processes() == []
+
+
 def test_status_lists_what_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     serve.serve(desk.context())
     serve.serve(desk.context(), optimized=True)

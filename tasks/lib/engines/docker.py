@@ -223,7 +223,7 @@ class DockerEngine:
             with self._locked():
                 # Listing them first also frees the ports of those that a killed call has left.
                 ours = [*self.servers(), *LocalEngine(self._settings).servers()]
-                rest, grpc = ports.choose(self._settings.serve, port, ours)
+                rest, grpc = ports.choose(self._settings, port, ours)
                 found = pull.find(self._client, image)
                 planned = base.planned(
                     self._settings,

@@ -289,7 +289,7 @@ class LocalEngine:
             with self._locked():
                 records = self._survey()
                 ours = [record.server for record in records]
-                rest, grpc = ports.choose(self._settings.serve, port, ours)
+                rest, grpc = ports.choose(self._settings, port, ours)
                 planned = base.planned(
                     self._settings,
                     self.name,

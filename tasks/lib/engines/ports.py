@@ -6,11 +6,12 @@ import errno
 import os
 import socket
 from collections.abc import Container, Sequence
+from pathlib import Path
 
 from tasks.lib import console, processes
 from tasks.lib.engines.base import Server
 from tasks.lib.errors import ServerError
-from tasks.lib.settings import Serve
+from tasks.lib.settings import Settings
 
 STEP = 2
 """Every other port is tried: by default REST gets the odd ones, and gRPC the even ones below them."""
@@ -30,20 +31,28 @@ class PortLost(ServerError):
         self.port = port
 
 
-def choose(serve: Serve, wanted: int | None, ours: Sequence[Server]) -> tuple[int, int]:
+_promised: dict[Path, set[int]] = {}
+"""By state folder, the ports of servers that --dry has told of: the next one in the chain gets others."""
+
+
+def choose(settings: Settings, wanted: int | None, ours: Sequence[Server]) -> tuple[int, int]:
     """A REST port, the one asked for or the first free one, and the first free one for gRPC.
 
     `ours` are the servers of this suite, whose ports may not be open yet. Raises ServerError if there
     is none.
     """
+    serve = settings.serve
     taken = {port: server for server in ours for port in (server.rest_port, server.grpc_port)}
+    promised = _promised.setdefault(settings.paths.state, set()) if settings.dry else set()
     if not wanted:
-        rest = _first_free(serve.host, serve.rest_port, taken, "INVOKE_SERVE_REST_PORT")
+        rest = _first_free(serve.host, serve.rest_port, {*taken, *promised}, "INVOKE_SERVE_REST_PORT")
     elif wanted in taken or not is_free(serve.host, wanted):
         raise _taken(wanted, taken.get(wanted))
     else:
         rest = wanted
-    return rest, _first_free(serve.host, serve.grpc_port, {*taken, rest}, "INVOKE_SERVE_GRPC_PORT")
+    grpc = _first_free(serve.host, serve.grpc_port, {*taken, *promised, rest}, "INVOKE_SERVE_GRPC_PORT")
+    promised |= {rest, grpc}
+    return rest, grpc
 
 
 def _first_free(host: str, first: int, taken: Container[int], setting: str) -> int:
