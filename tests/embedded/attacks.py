@@ -55,7 +55,6 @@ def module_requests() -> list[Good]:
         {"signature_name": "several", "instances": [{"a": [1, 2, 3], "b": 4}, {"a": [5, 6, 7], "b": -8}]},
         {"signature_name": "several", "inputs": {"a": [[1, 2, 3]], "b": [4]}},
         {"signature_name": "text", "instances": ["one", {"b64": "dHdv"}]},
-        {"signature_name": "text", "inputs": "one"},
         {"signature_name": "matrix_text", "inputs": [["a", "b"], ["c", {"b64": "ZA=="}]]},
         {"signature_name": "scalar", "inputs": 1.5},
         {"signature_name": "logarithm", "instances": [1.0, 0.0]},
