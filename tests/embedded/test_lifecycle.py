@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from embedded_server.versions import list_versions
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raw import Raw, ask, request
 from running import PATIENCE, Server, free_port, run_to_end, start
 
@@ -203,13 +205,20 @@ def test_the_end_comes_within_the_grace_time(models: Path, number: int) -> None:
         assert "1 request(s) still running were cut off" in "".join(server.log)
 
 
+MODULE_STATUS = b"\x0a\x08\x0a\x06module"  # a GetModelStatusRequest
 GOOD = request("POST", SPIN, b'{"instances": [[1, 2]]}')
 GOOD_ANSWER = {"predictions": [[4.0, 1.0]]}
 
 
 def test_while_draining_it_serves_but_is_not_ready(models: Path) -> None:
     flags = ("--model_name=module", f"--model_base_path={models / 'module'}", "--shutdown_drain_seconds=600")
-    with Server(*flags) as server, Raw(server.port) as kept:
+    with (
+        Server(*flags) as server,
+        Raw(server.port) as kept,
+        grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(health).status == health_pb2.HealthCheckResponse.SERVING
         kept.send(GOOD)
         response = kept.response()
         assert response
@@ -221,6 +230,10 @@ def test_while_draining_it_serves_but_is_not_ready(models: Path) -> None:
         assert status.status == 503
         assert status.headers["retry-after"] == "1"
         assert "shutting down" in status.error
+        assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        channel.unary_unary("/tensorflow.serving.ModelService/GetModelStatus")(
+            MODULE_STATUS, timeout=PATIENCE
+        )
         kept.send(GOOD)
         for client in (kept, Raw(server.port)):
             with client:
