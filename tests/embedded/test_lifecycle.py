@@ -283,6 +283,7 @@ def test_the_end_under_load_loses_no_request(models: Path) -> None:
                         return
                     if not keep or response.headers.get("connection") == "close":
                         break
+                    time.sleep(0.01)  # so that most are between two requests when the end comes
 
     with Server("--model_name=module", f"--model_base_path={models / 'module'}") as server:
         threads = [threading.Thread(target=ask_on, args=(number % 2 == 0,)) for number in range(8)]
