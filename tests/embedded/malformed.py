@@ -98,13 +98,17 @@ def main() -> int:
                 log = "".join(server.log)
                 assert "Traceback" not in log, log[-5000:]
             statuses += target.statuses
-            print(f"{' '.join(variant)}: {target.statuses.total()} answers, {time.monotonic() - began:.0f} s")
+            print(f"{' '.join(variant)}: {time.monotonic() - began:.0f} s")
     columns = sorted({status for _, status in statuses})
     print("".ljust(14), *[column.rjust(20 if len(column) > 6 else 7) for column in columns])
     for kind in sorted({kind for kind, _ in statuses}):
         cells = [str(statuses[kind, column]).rjust(20 if len(column) > 6 else 7) for column in columns]
         print(kind.ljust(14), *cells)
-    print(f"{statuses.total()} answers in all: none a 5xx, none missing, and none that changed the next one")
+    left = sum(count for (_, status), count in statuses.items() if status == "left")
+    print(
+        f"{flags.requests} requests, {statuses.total() - left} answers, {left} left unfinished: none a 5xx, "
+        "none missing, and none that changed the next one"
+    )
     return 0
 
 
