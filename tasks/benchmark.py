@@ -154,7 +154,8 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
         for name, one in zip((first, second), both, strict=True)
         for row in record.rows(one)
     ]
-    console.result(render(rows, format))
+    columns = dict.fromkeys(column for row in rows for column in row)
+    console.result(render([{column: row.get(column) for column in columns} for row in rows], format))
 
 
 def _protocol(text: str) -> str | None:

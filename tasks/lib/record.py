@@ -265,51 +265,64 @@ def run_name(run: Run, content: Content) -> str:
 
 
 def is_swept(content: Content) -> bool:
-    """Whether the number of connections is worth a column. In open loop it is only a cap."""
+    """Whether the number of connections is worth a column. In open loop a single one is only a cap."""
     plan = content["plan"]
-    return plan["rate"] is None and plan["connections"] != [1]
+    return len(plan["connections"]) > 1 or (plan["rate"] is None and plan["connections"] != [1])
 
 
 def rows(content: Content) -> list[dict[str, object]]:
     """The table: a row for each contestant, the baseline's once for each number of connections."""
-    swept, mixed = is_swept(content), _protocol(content) == MIXED
     table: list[dict[str, object]] = []
     seen = set()
     for run in content["runs"]:
         connections = run["connections"]
-        made = _rows(run, connections if swept else None, mixed)
+        made = _rows(run, content)
         table += made if connections not in seen else made[-1:]
         seen.add(connections)
     return table
 
 
-def _rows(run: Run, connections: int | None, mixed: bool) -> list[dict[str, object]]:
+def _rows(run: Run, content: Content) -> list[dict[str, object]]:
     verdict = run["verdict"]
-    table = [_row(one, connections, mixed) for one in sides_of(run)]
+    table = [_row(one, run, content) for one in sides_of(run)]
     if verdict is None:
         return table
     p50 = verdict["comparisons"].get(P50)
     noise = f"1.00 (noise {p50['noise']:.1%})" if p50 else "-"
     difference = verdict["agreement"]["difference"]
+    apart = _difference_heading(content)
     compared = (
-        {"speed-up [95% CI]": noise, "same top-1": "-", "max |dp|": "-"},
+        {"speed-up [95% CI]": noise, "same top-1": "-", apart: "-"},
         {
             "speed-up [95% CI]": _speedup(p50),
             "same top-1": verdict["agreement"]["percent"],
-            "max |dp|": "inf" if difference is None else f"{difference:.2g}",
+            apart: "inf" if difference is None else f"{difference:.2g}",
         },
     )
     return [row | more for row, more in zip(table, compared, strict=True)]
 
 
-def _row(side: Content, connections: int | None, mixed: bool) -> dict[str, object]:
-    measured = side["measured"] or {}
+def _difference_heading(content: Content) -> str:
+    """What the largest difference of two answers is: of probabilities, or else in parts of a number."""
+    numbers = [
+        output["numbers"]
+        for run in content["runs"]
+        if run["verdict"]
+        for output in run["verdict"]["agreement"]["outputs"]
+    ]
+    found = [one["is_probability"] for one in numbers if one]
+    return "max |dp|" if any(found) or not found else "max rel. diff"
+
+
+def _row(side: Content, run: Run, content: Content) -> dict[str, object]:
+    measured, rate = side["measured"] or {}, content["plan"]["rate"]
     return {
         "variant": side["name"],
         "backend": side["backend"],
         "precision": side["precision"],
-        **({"protocol": protocol_of(side["urls"][0])} if mixed else {}),
-        **({} if connections is None else {"connections": connections}),
+        **({"protocol": protocol_of(side["urls"][0])} if _protocol(content) == MIXED else {}),
+        **({"connections": run["connections"]} if is_swept(content) else {}),
+        **({} if rate is None else {"offered/s": f"{rate:g}"}),
         **{f"p{q} ms": milliseconds(measured.get(f"p{q}")) for q in stats.MINIMUM_SAMPLES},
         "req/s": f"{measured['rate']:.1f}" if measured else "-",
     }

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.lib import record, results, stats
+from tasks.lib.agreement import Agreement, Numbers, Output
 from tasks.lib.engines.base import Conditions
 from tasks.lib.hardware import Hardware
 from tasks.lib.histogram import Histogram
@@ -21,6 +22,7 @@ from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
 from tasks.lib.settings import GRPC, MIXED, Plan
 from tasks.lib.store import Origin
+from tasks.lib.tolerance import Tolerance
 from tasks.lib.verdict import (
     BASELINE,
     CANDIDATE,
@@ -159,6 +161,21 @@ def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
         "optimized is faster than stock over 4 connections: 2.41x"
     )
     assert "connections" not in record.rows(saved(over(64, rate=20.0)))[0]
+
+
+def test_in_open_loop_the_rate_has_a_column_and_the_cap_has_none() -> None:
+    plan = replace(PLAN, connections=64, rate=20.0)
+    rows = record.rows(saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))))
+    assert [row["offered/s"] for row in rows] == ["20", "20"]
+    assert "connections" not in rows[0]
+    assert "offered/s" not in record.rows(saved(DONE))[0]
+
+
+def test_a_model_without_probabilities_has_relative_differences() -> None:
+    numbers = Numbers(2.0, 0.02, False, Tolerance(5.0), 2.0, 5.0)
+    agreement = Agreement(12, 12, (Output("price", False, 12, numbers),))
+    rows = record.rows(saved(replace(DONE, verdict=replace(COMPARED, agreement=agreement))))
+    assert [row["max rel. diff"] for row in rows] == ["-", "0.02"]
 
 
 def test_each_replica_s_share_is_reported() -> None:
