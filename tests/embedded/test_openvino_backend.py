@@ -1,0 +1,120 @@
+"""The two halves of an optimized model while many ask at once: exact pixels, and to each its own answer."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import saved_models
+import tensorflow as tf
+from embedded_server import convert, seeded
+from embedded_server.backend import Array
+from embedded_server.openvino_backend import OpenVinoBackend
+from running import PATIENCE
+
+PHOTOS = [
+    path.read_bytes()
+    for path in sorted((Path(__file__).resolve().parents[2] / "models" / "samples").glob("*.jpg"))
+]
+TF1, TF2 = "tf1", "tf2"
+
+
+class Classifier(tf.Module):
+    """TF 2 style: decodes as the seeded model does."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = tf.TensorSpec([seeded.SIZE, seeded.SIZE, 3], tf.float32)
+        images = tf.map_fn(seeded.decode, image_bytes, fn_output_signature=spec)
+        return {"means": tf.reduce_mean(images, [1, 2]) @ tf.constant(np.eye(3, dtype=np.float32))}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Version folders of both styles, each with its artefact."""
+    base = tmp_path_factory.mktemp("photos")
+    made = {TF1: base / TF1 / "1", TF2: base / TF2 / "1"}
+    tf.compat.v1.disable_control_flow_v2()
+    saved_models.write_classifier(made[TF1])
+    tf.compat.v1.enable_control_flow_v2()
+    module = Classifier()
+    tf.saved_model.save(module, str(made[TF2]), signatures=module.serve)
+    for folder in made.values():
+        convert.convert(folder, folder.parent / ".optimized" / "1", "")
+    return made
+
+
+def load(folder: Path) -> OpenVinoBackend:
+    return OpenVinoBackend.load(folder, folder.parent / ".optimized" / "1", "f32")
+
+
+def decoded_by_tensorflow(folder: Path) -> Array:
+    """The pixels of all sample photos without any of our programs."""
+    if folder.parent.name == TF2:
+        return np.stack([seeded.decode(photo).numpy() for photo in PHOTOS])
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
+        pixels: Array = session.run(
+            "map/TensorArrayStack/TensorArrayGatherV3:0",
+            {"input_tensor:0": np.array(PHOTOS, dtype=object)},
+        )
+        return pixels
+
+
+@pytest.mark.parametrize("style", [TF1, TF2])
+def test_pixels_are_tensorflows_bit_for_bit(folders: dict[str, Path], style: str) -> None:
+    front = load(folders[style])._programs["serving_default"]._front
+    assert front is not None
+    expected = decoded_by_tensorflow(folders[style])
+    (together,) = front.run({"image_bytes": np.array(PHOTOS, dtype=object)}).values()
+    np.testing.assert_array_equal(together, expected)
+    with ThreadPoolExecutor(4) as threads:
+        ones = threads.map(lambda photo: front.run({"image_bytes": np.array([photo], dtype=object)}), PHOTOS)
+        for (one,), pixels in zip((answer.values() for answer in ones), expected, strict=True):
+            np.testing.assert_array_equal(one[0], pixels)
+
+
+def test_each_of_many_gets_its_own_answer(folders: dict[str, Path]) -> None:
+    backend = load(folders[TF1])
+    expected = [
+        backend.run("serving_default", {"image_bytes": np.array([photo], dtype=object)})["probabilities"][0]
+        for photo in PHOTOS
+    ]
+    nearest = min(
+        np.abs(a - b).max() for i, a in enumerate(expected) for j, b in enumerate(expected) if i < j
+    )
+
+    def ask(seed: int) -> float:
+        """The largest difference from what a photo gets when it is alone."""
+        choose = random.Random(seed)
+        worst = 0.0
+        for _ in range(40):
+            asked = choose.choices(range(len(PHOTOS)), k=choose.randint(1, 3))
+            images = np.array([PHOTOS[number] for number in asked], dtype=object)
+            answer = backend.run("serving_default", {"image_bytes": images})["probabilities"]
+            assert len(answer) == len(asked)
+            worst = max(worst, *(np.abs(answer[i] - expected[n]).max() for i, n in enumerate(asked)))
+        return worst
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(ask, range(8))) < nearest / 10
+
+
+def test_a_second_request_does_not_wait_for_the_first(folders: dict[str, Path]) -> None:
+    backend = load(folders[TF1])
+    body = backend._programs["serving_default"]._body
+    if body._many is body._alone:
+        pytest.skip("one CPU: nothing runs side by side")
+    image = {"image_bytes": np.array(PHOTOS[:1], dtype=object)}
+    backend.run("serving_default", image)
+    with body.entered():
+        busy = body._alone.get()
+        done = threading.Thread(target=backend.run, args=("serving_default", image), daemon=True)
+        done.start()
+        done.join(PATIENCE)
+        assert not done.is_alive()
+        body._alone.put(busy)
