@@ -254,7 +254,20 @@ def common_notes(content: Content) -> list[str]:
     """What every run says, and what is said once for the whole benchmark."""
     runs = content["runs"]
     common = [note for note in runs[0]["notes"] if all(note in run["notes"] for run in runs)]
-    return common + ([content["pinning"]["summary"]] if content["pinning"] else [])
+    shared = [content["pinning"]["summary"]] if content["pinning"] else []
+    return common + shared + _busy(content["machine"])
+
+
+BUSY = 2.0
+"""Programs for each CPU, in the last minute: more than building and loading models leave behind."""
+
+
+def _busy(machine: Content) -> list[str]:
+    """What is said of a machine that had much else to do when the benchmark began."""
+    load, cores = machine["load"], machine["cores"]
+    if load is None or load[0] <= BUSY * cores:
+        return []
+    return [f"other programs kept the machine busy when this began (load {load[0]:.1f}, {cores} CPUs)"]
 
 
 def run_name(run: Run, content: Content) -> str:

@@ -415,6 +415,13 @@ def test_who_ran_where_is_said_once_and_kept() -> None:
     assert saved(DONE)["pinning"] is None
 
 
+@pytest.mark.parametrize(("load", "said"), [(None, 0), ((4.0, 9.0, 9.0), 0), ((4.1, 0.0, 0.0), 1)])
+def test_a_busy_machine_is_said(load: tuple[float, float, float] | None, said: int) -> None:
+    content = saved(replace(DONE, hardware=replace(DONE.hardware, load=load)))
+    told = "other programs kept the machine busy when this began (load 4.1, 2 CPUs)"
+    assert record.notes(content).count(told) == said
+
+
 def test_under_what_conditions_a_server_ran_is_kept() -> None:
     limited = replace(OPTIMIZED, conditions=Conditions((0, 1), 4 << 30, 4096, "r/i@sha256:ab"))
     assert only(replace(DONE, verdict=replace(COMPARED, candidate=limited)))["verdict"]["candidate"][
