@@ -78,7 +78,7 @@ def benchmark(
     from tasks.lib import console, contest, record, results, tolerance
     from tasks.lib.contest import Contest
     from tasks.lib.report import check_format
-    from tasks.lib.settings import number
+    from tasks.lib.values import number
 
     its = settings(c)
     check_format(format)
@@ -168,7 +168,7 @@ def _protocol(text: str) -> str | None:
 
 
 def _connections(text: str) -> list[int]:
-    from tasks.lib.settings import whole_number
+    from tasks.lib.values import whole_number
 
     return [whole_number(one, "--connections", 1, MOST) for one in text.split(",")]
 
@@ -176,7 +176,7 @@ def _connections(text: str) -> list[int]:
 def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
     from dataclasses import replace
 
-    from tasks.lib.settings import number, share
+    from tasks.lib.values import number, share
 
     plan = its.benchmark.plan
     if rate:

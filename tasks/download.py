@@ -68,7 +68,7 @@ def _bring(
 
     from tasks.lib import catalog, obtain, store
     from tasks.lib.errors import SettingError
-    from tasks.lib.settings import whole_number
+    from tasks.lib.values import whole_number
 
     if source not in obtain.SOURCES:
         raise SettingError(f"--source is {source!r}.", f"Choose one of: {', '.join(obtain.SOURCES)}.")

@@ -41,14 +41,13 @@ def serve(
     published image is pulled. A server of the same variant and model version that is up already is
     used. Prints the model's URL and a curl line that sends it a request.
     """
-    from tasks.lib import console, obtain, servers, variants
-    from tasks.lib import settings as checks
+    from tasks.lib import console, obtain, servers, values, variants
     from tasks.lib.engines.choose import choose
 
     its = settings(c)
     name = _variant_name(optimized, variant)
     variants.check(its, name)  # a misspelt one is told before an engine is looked for
-    wanted_port = checks.port(port) if port else None
+    wanted_port = values.port(port) if port else None
     where = choose(its, engine or None, [name])
     wanted = variants.find(its, name, where.name)
     found = obtain.ensure(its, model or its.model)
@@ -99,7 +98,7 @@ def logs(c: Context, variant: str = "", model: str = "", lines: str = LOG_LINES)
     The last logs of servers that ended by themselves are kept in .state/servers/ended/.
     """
     from tasks.lib import console
-    from tasks.lib.settings import whole_number
+    from tasks.lib.values import whole_number
 
     its = settings(c)
     wanted = None if lines == "all" else whole_number(lines, "--lines", 1)

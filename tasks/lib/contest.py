@@ -30,11 +30,12 @@ from tasks.lib.errors import GateFailed, NotComparable
 from tasks.lib.hardware import Hardware
 from tasks.lib.load import Load
 from tasks.lib.pinning import Pinning
+from tasks.lib.rounds import Rounds, medians, run_rounds, timeline, turns, warmed_up
 from tasks.lib.settings import MIXED, Plan, Settings
 from tasks.lib.signature import Signature, default_signature
 from tasks.lib.store import Model
 from tasks.lib.tolerance import Tolerances
-from tasks.lib.verdict import Contestant, Rounds, Verdict
+from tasks.lib.verdict import Contestant, Verdict
 
 
 @dataclass(frozen=True)
@@ -199,19 +200,19 @@ class _Event:
 
 def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> record.Alone:
     label = verdict.CANDIDATE
-    medians: list[float] = []
+    p50s: list[float] = []
 
     def enough(done: Rounds) -> bool:
-        medians.extend(verdict.medians(done[len(medians) :], [label]))
-        return len(done) >= verdict.FEWEST and stats.ratio_interval(medians).width <= plan.ci_width
+        p50s.extend(medians(done[len(p50s) :], [label]))
+        return len(done) >= verdict.FEWEST and stats.ratio_interval(p50s).width <= plan.ci_width
 
     with Load(contestant.urls, plan.timeout, plan.connections) as load:
-        requests = {label: verdict.turns([load.prepare(body) for body in bodies], plan.block)}
+        requests = {label: turns([load.prepare(body) for body in bodies], plan.block)}
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
-            warmup = verdict.warmed_up({label: [load]}, bodies, plan)
-            rounds = verdict.run_rounds([(label, load)], requests, plan, enough, bar.update)
+            warmup = warmed_up({label: [load]}, bodies, plan)
+            rounds = run_rounds([(label, load)], requests, plan, enough, bar.update)
     measured = verdict.measure([block for one in rounds for block in one[label]])
-    return record.Alone(contestant, measured, len(rounds), verdict.timeline(rounds), warmup)
+    return record.Alone(contestant, measured, len(rounds), timeline(rounds), warmup)
 
 
 def _pinning(settings: Settings, asked: Sequence[Asked]) -> Pinning | None:

@@ -23,6 +23,7 @@ from tasks.lib.engines.base import Server
 from tasks.lib.errors import OptimizeError, SettingError
 from tasks.lib.load import Load
 from tasks.lib.placing import PARTIAL
+from tasks.lib.rounds import Rounds, run_rounds, warmed_up
 from tasks.lib.settings import PRECISIONS, Settings
 from tasks.lib.signature import default_signature
 from tasks.lib.store import Model
@@ -218,13 +219,13 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
             (name, stack.enter_context(Load([server.url], plan.timeout))) for name, server in servers.items()
         ]
         requests = {name: [connection.prepare(body) for body in bodies] for name, connection in connections}
-        verdict.warmed_up({name: [load] for name, load in connections}, bodies, plan)
+        warmed_up({name: [load] for name, load in connections}, bodies, plan)
         with console.progress("measuring precisions", MEASURED_ROUNDS, unit="round") as bar:
 
-            def enough(done: verdict.Rounds) -> bool:
+            def enough(done: Rounds) -> bool:
                 return len(done) >= MEASURED_ROUNDS
 
-            rounds = verdict.run_rounds(connections, requests, plan, enough, lambda _: bar.update(1))
+            rounds = run_rounds(connections, requests, plan, enough, lambda _: bar.update(1))
     measured = {name: verdict.measure([b for one in rounds for b in one[name]]).p50 for name in servers}
     return {name: p50 for name, p50 in measured.items() if p50 is not None}
 

@@ -22,8 +22,9 @@ from tasks.lib.client import protocol_of
 from tasks.lib.hardware import Hardware
 from tasks.lib.pinning import Pinning
 from tasks.lib.remote import public
+from tasks.lib.rounds import Timeline
 from tasks.lib.settings import GRPC, MIXED, REST, Plan
-from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Timeline, Verdict
+from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Verdict
 from tasks.lib.warmup import Warmup
 
 SCHEMA = 3

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tasks.lib.errors import SettingError
-from tasks.lib.settings import number
+from tasks.lib.values import number
 
 EVERY = ""
 """Stands for all outputs that are not named."""

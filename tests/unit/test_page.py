@@ -19,7 +19,7 @@ from tasks.lib.histogram import Histogram
 from tasks.lib.page import document, figures, manifest, scales
 from tasks.lib.page.markup import node, text_of
 from tasks.lib.page.scales import Axis
-from tasks.lib.verdict import Timeline
+from tasks.lib.rounds import Timeline
 from tests.unit.test_record import (
     ALONE,
     COMPARED,

@@ -20,6 +20,7 @@ from tasks.lib.histogram import Histogram
 from tasks.lib.pinning import Pinning
 from tasks.lib.record import Alone, Record
 from tasks.lib.report import render
+from tasks.lib.rounds import Timeline
 from tasks.lib.settings import GRPC, MIXED, Plan
 from tasks.lib.store import Origin
 from tasks.lib.tolerance import Tolerance
@@ -31,7 +32,6 @@ from tasks.lib.verdict import (
     Comparison,
     Contestant,
     Measurement,
-    Timeline,
     Verdict,
 )
 from tasks.lib.warmup import Warmup

@@ -17,7 +17,8 @@ from invoke.vendor import yaml
 
 from tasks.lib import variants
 from tasks.lib.errors import SettingError
-from tasks.lib.settings import ENGINES, PRECISIONS, Settings, number, port, read, whole_number
+from tasks.lib.settings import ENGINES, PRECISIONS, Settings, read
+from tasks.lib.values import number, port, whole_number
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "invoke.yaml").read_text())

@@ -19,8 +19,9 @@ from tasks.lib import stats, verdict, warmup
 from tasks.lib.agreement import Agreement
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
+from tasks.lib.rounds import Rounds, run_rounds, timeline, turns
 from tasks.lib.settings import Plan
-from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Contestant, Rounds, Verdict
+from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Contestant, Verdict
 from tests.unit.answers import scored
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 
@@ -82,7 +83,7 @@ def simulated(
     slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness, TWIN: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
     requests = dict.fromkeys(slow, half)
-    return verdict.run_rounds(connections, requests, plan, enough or after(ROUNDS))
+    return run_rounds(connections, requests, plan, enough or after(ROUNDS))
 
 
 def steady(count: int = 1000) -> Machine:
@@ -143,7 +144,7 @@ def test_progress_is_told_of_each_round() -> None:
     told: list[float] = []
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     begun = time.monotonic()
-    verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, PLAN, after(5), told.append)
+    run_rounds(connections, {"a": [b""], "b": [b""]}, PLAN, after(5), told.append)
     assert len(told) == 5
     assert 0 < sum(told) <= time.monotonic() - begun
 
@@ -153,7 +154,7 @@ def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: in
     """Two are measured in any case: without them there is no interval."""
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     plan = replace(PLAN, max_seconds=max_seconds)
-    assert len(verdict.run_rounds(connections, {"a": [b""], "b": [b""]}, plan, after(5))) == measured
+    assert len(run_rounds(connections, {"a": [b""], "b": [b""]}, plan, after(5))) == measured
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
@@ -225,9 +226,9 @@ def test_a_measurement_counts_failed_requests_apart() -> None:
 
 
 def test_turns_takes_each_request_in_turn() -> None:
-    assert verdict.turns([b"a", b"b", b"c"], 7) == [b"a", b"b", b"c", b"a", b"b", b"c", b"a"]
-    assert verdict.turns([b"a", b"b", b"c"], 2) == [b"a", b"b"]
-    assert verdict.turns([b"a"], 0) == []
+    assert turns([b"a", b"b", b"c"], 7) == [b"a", b"b", b"c", b"a", b"b", b"c", b"a"]
+    assert turns([b"a", b"b", b"c"], 2) == [b"a", b"b"]
+    assert turns([b"a"], 0) == []
 
 
 # Honesty. Thousands of decisions are made by the very statistics; hundreds by whole simulated runs.
@@ -421,8 +422,8 @@ def test_blocks_are_told_in_the_order_in_which_they_were_sent() -> None:
     with serving() as server, Load([server.url], 10) as load:
         loads = [(label, load) for label in (BASELINE, CANDIDATE, TWIN)]
         requests = {label: [load.prepare(b"{}")] * 4 for label, _ in loads}
-        rounds = verdict.run_rounds(loads, requests, PLAN, after(3))
-    told = verdict.timeline(rounds)
+        rounds = run_rounds(loads, requests, PLAN, after(3))
+    told = timeline(rounds)
     assert told.label == tuple(label for one in rounds for label in (*one, *reversed(one)))
     assert len(told.label) == len(told.start) == len(told.p50) == len(told.rate) == 18
     assert told.start[0] == 0
@@ -455,7 +456,7 @@ def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], bloc
 def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping[str, list[Block]]]:
     with serving(*script, finally_=last) as server, Load([server.url], plan.timeout) as connection:
         requests = {"stock": [connection.prepare(b"{}")] * plan.block_requests}
-        return list(verdict.run_rounds([("stock", connection)], requests, plan, after(3)))
+        return list(run_rounds([("stock", connection)], requests, plan, after(3)))
 
 
 def test_a_server_that_stops_answering_is_told() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.lib import verdict, warmup
+from tasks.lib import warmup
 from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
+from tasks.lib.rounds import warmed_up
 from tasks.lib.settings import Plan
 from tasks.lib.warmup import FEWEST, Warmup, is_steady, warm_up
 from tests.unit.scripted import answer, say, serving
@@ -137,14 +138,14 @@ def test_a_server_that_answers_nothing_is_told() -> None:
     refuse = say(answer(b'{"error": "no"}', 500))
     told = pytest.raises(ServerError, match="The stock answered none of the warm-up requests")
     with serving(finally_=refuse) as server, Load([server.url], 10) as load, told:
-        verdict.warmed_up({"stock": [load]}, [b"{}"], PLAN)
+        warmed_up({"stock": [load]}, [b"{}"], PLAN)
 
 
 def test_every_sample_is_sent() -> None:
     plan = Plan(0.02, 600, 0.01, 24, 0.0, 1, 10.0, connections=8)
     samples = [b'{"instances": [%d]}' % number for number in range(3)]
     with serving(finally_=say(answer(b"{}"))) as server, Load([server.url], 10) as load:
-        done = verdict.warmed_up({"stock": [load]}, samples, plan)
+        done = warmed_up({"stock": [load]}, samples, plan)
     bodies = [request.partition(b"\r\n\r\n")[2] for request in server.requests]
     assert done.requests == len(bodies) == 16, "two for each connection"
     assert sorted(set(bodies)) == samples
