@@ -119,6 +119,13 @@ class TestReading:
         arrays = decode('{"instances": [{"t": "a \\"NaN Inf", "x": NaN}]}', t="string", x="float")
         assert arrays["t"][0] == b'a "NaN Inf'
 
+    def test_texts_with_escapes_beside_what_json_lacks(self) -> None:
+        arrays = decode(
+            r'{"inputs": {"t": ["\\", "NaN", "\"-NaN"], "x": [-NaN, Inf]}}', t="string", x="float"
+        )
+        assert arrays["t"].tolist() == [b"\\", b"NaN", b'"-NaN']
+        same(arrays["x"], [np.nan, np.inf], "float32")
+
     def test_text_is_utf8(self) -> None:
         assert decode('{"instances": ["grün \\u00fc"]}', x="string")["x"][0] == "grün ü".encode()
 
@@ -239,6 +246,37 @@ class TestRefusing:
     )
     def test_what_is_no_string(self, value: Any, message: str) -> None:
         assert message in refusal(json.dumps({"instances": [value]}), x="string")
+
+    @pytest.mark.parametrize("position", [1, 2, 500, 998, 999])
+    @pytest.mark.parametrize(
+        ("good", "bad", "message"),
+        [
+            ("1", '"a"', 'JSON Value: "a" Type: String is not of expected type: float'),
+            ("1", "1e39", "Cannot convert JSON value: 1e39 to float without loss of precision."),
+            ("[1]", "[1, 2]", "Expecting tensor size: 1 but got: 2"),
+            ("[1]", "[[1]]", "Expecting shape [1] but got: [1,1]"),
+            ("[1]", "1", "Expecting shape [1] but got: []"),
+            ("[]", "[1]", "Expecting tensor size: 0 but got: 1"),
+        ],
+    )
+    def test_the_first_wrong_one_of_many_rows_is_named(
+        self, position: int, good: str, bad: str, message: str
+    ) -> None:
+        rows = [good] * 1000
+        rows[position] = bad
+        rows[-1] = bad
+        answer = refusal(f'{{"instances": [{",".join(rows)}]}}', x="float")
+        assert answer.startswith(f"Failed to process element: {position} of 'instances' list.")
+        assert message.replace("1e39", "1e+39") in answer
+
+    def test_a_quote_that_nothing_closes_takes_no_time(self) -> None:
+        """It would be hours if each of the quotes looked for its end."""
+        assert "JSON Parse error" in refusal('{"x": NaN, "instances": ["' + '\\"' * 10**6, x="string")
+
+    def test_one_wrong_value_among_millions_takes_no_time(self) -> None:
+        row = f"[{'1,' * 300}1]"
+        message = refusal(f'{{"inputs": [{f"{row}," * 3000}[1]]}}', x="float")
+        assert message == "Encountered list at unexpected size: 1 at level: 1 expected size: 301"
 
     def test_half_a_surrogate_pair(self) -> None:
         assert "JSON Parse error" in refusal('{"instances": ["\\ud800"]}', x="string")

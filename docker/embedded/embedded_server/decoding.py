@@ -137,22 +137,20 @@ def _column(values: list[Any], dtype: DataType, key: str) -> Array:
         array = _convert(values, dtype)
         if array is not None:
             return array
-    size, shape = 0, None
-    for index, value in enumerate(values):
-        try:
-            row_shape = _leading_shape(value)
-            _check(value, row_shape, dtype)
-            row_size = int(np.prod(row_shape, dtype=np.int64))
-            if shape is None:
-                size, shape = row_size, row_shape
-            elif row_size != size:
-                raise InvalidArgument(f"Expecting tensor size: {size} but got: {row_size}")
-            elif row_shape != shape:
-                raise InvalidArgument(f"Expecting shape {_brackets(shape)} but got: {_brackets(row_shape)}")
-        except ServingError as error:
-            raise InvalidArgument(
-                f"Failed to process element: {index}{key} of 'instances' list. Error: {error.code}: {error}"
-            ) from None
+    index = 0
+    try:
+        shape = _checked_shape(values[0], dtype)
+        index = _first_bad(values, shape, dtype)
+        bad_shape = _checked_shape(values[index], dtype)
+        size, bad_size = (int(np.prod(each, dtype=np.int64)) for each in (shape, bad_shape))
+        if bad_size != size:
+            raise InvalidArgument(f"Expecting tensor size: {size} but got: {bad_size}")
+        if bad_shape != shape:
+            raise InvalidArgument(f"Expecting shape {_brackets(shape)} but got: {_brackets(bad_shape)}")
+    except ServingError as error:
+        raise InvalidArgument(
+            f"Failed to process element: {index}{key} of 'instances' list. Error: {error.code}: {error}"
+        ) from None
     raise InvalidArgument(f"JSON Value: {shown(values)} is not a tensor of type: {dtype.name}")
 
 
@@ -283,6 +281,13 @@ def _check_rank(rank: int) -> None:
         raise InvalidArgument(f"JSON Value is nested too deeply: a tensor has at most {_MAX_RANK} dimensions")
 
 
+def _checked_shape(value: Any, dtype: DataType) -> tuple[int, ...]:
+    """The shape of a value. Raises the first thing that is wrong with it."""
+    shape = _leading_shape(value)
+    _check(value, shape, dtype)
+    return shape
+
+
 def _check(value: Any, shape: tuple[int, ...], dtype: DataType, level: int = 0) -> None:
     """Find the first thing wrong with a value of which _convert could make nothing, and raise it."""
     rank = len(shape)
@@ -301,8 +306,31 @@ def _check(value: Any, shape: tuple[int, ...], dtype: DataType, level: int = 0) 
             f"Encountered list at unexpected size: {len(value)} at level: {level} "
             f"expected size: {shape[level]}"
         )
-    for element in value:
-        _check(element, shape, dtype, level + 1)
+    if value:
+        _check(value[_first_bad(value, shape[level + 1 :], dtype)], shape, dtype, level + 1)
+
+
+def _first_bad(values: list[Any], shape: tuple[int, ...], dtype: DataType) -> int:
+    """The index of the first of `values` that is no tensor of this shape; the last one if all are.
+
+    Halves are converted whole, for a walk over millions of numbers would take a minute of a thread.
+    """
+    first, end = 0, len(values)
+    while end - first > 1:
+        middle = (first + end) // 2
+        if _are_tensors(values[first:middle], shape, dtype):
+            first = middle
+        else:
+            end = middle
+    return first
+
+
+def _are_tensors(values: list[Any], shape: tuple[int, ...], dtype: DataType) -> bool:
+    try:
+        array = _convert(values, dtype)
+    except ServingError:
+        return False
+    return array is not None and array.shape[1:] == shape
 
 
 def _check_leaf(value: Any, dtype: DataType) -> None:

