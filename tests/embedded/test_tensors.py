@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from embedded_server.errors import InvalidArgument, Unimplemented
-from embedded_server.tensors import from_proto, to_proto
+from embedded_server.tensors import from_proto, from_protos, to_proto
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 NUMBERS = (
@@ -130,3 +130,13 @@ UNKNOWN_RANK.tensor_shape.unknown_rank = True
 def test_what_is_no_tensor(proto: TensorProto) -> None:
     with pytest.raises(InvalidArgument, match="tensor parsing error: x"):
         from_proto("x", proto)
+
+
+def test_shapes_that_cost_nothing_to_send_are_bounded_together() -> None:
+    """Some 20 bytes each: it would take 60 GB of memory to make arrays of all of them."""
+    large, small = _proto("float32", [2**24]), _proto("float32", [2], float_val=[1])
+    same(from_protos({"x": large})["x"], np.zeros(2**24, np.float32))
+    with pytest.raises(InvalidArgument, match="tensor parsing error: x1 has 16777216 elements"):
+        from_protos({f"x{number}": large for number in range(1000)})
+    with pytest.raises(InvalidArgument, match="of which 1 were sent"):
+        from_protos({"x": large, "y": small})

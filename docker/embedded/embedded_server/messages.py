@@ -21,7 +21,7 @@ from embedded_server.errors import InvalidArgument
 from embedded_server.inference import CLASSIFY_METHOD, Inference
 from embedded_server.servable import Servable
 from embedded_server.signature import DEFAULT_SIGNATURE
-from embedded_server.tensors import from_proto, to_proto
+from embedded_server.tensors import from_protos, to_proto
 
 _METADATA_FIELD = "signature_def"
 
@@ -30,9 +30,8 @@ def predict(
     inference: Inference, servable: Servable, request: predict_pb2.PredictRequest
 ) -> predict_pb2.PredictResponse:
     """Raises errors.ServingError, as all functions here do."""
-    inputs = {alias: from_proto(alias, proto) for alias, proto in request.inputs.items()}
     signature = request.model_spec.signature_name
-    outputs = inference.predict(servable, signature, inputs, request.output_filter)
+    outputs = inference.predict(servable, signature, from_protos(request.inputs), request.output_filter)
     response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, signature))
     for alias, array in outputs.items():
         to_proto(array, response.outputs[alias])

@@ -139,7 +139,8 @@ class TensorFlowBackend:
         known = self.signatures.get(signature)
         if known is None:
             raise errors.FailedPrecondition(f'Serving signature key "{signature}" not found.')
-        wanted = tuple(known.outputs if outputs is None else outputs)
+        # Sorted: clients choose the order, and each one would be kept.
+        wanted = tuple(sorted(known.outputs if outputs is None else set(outputs)))
         call = self._calls.get((signature, wanted))
         if call is None:
             # Two threads may both make it; either one will do.

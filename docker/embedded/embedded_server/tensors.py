@@ -19,7 +19,9 @@ from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument, Unimplemented
 from embedded_server.signature import data_type, number_of
 
-_MAX_FILLED = 64 * 2**20  # bytes that a tensor may have whose values were not all sent; as a whole request
+_MAX_FILLED = (
+    64 * 2**20
+)  # bytes of the tensors of one request whose values were not all sent; as of a request
 _MAX_RANK = 64  # dimensions of a numpy array (NPY_MAXDIMS); TensorFlow itself takes 254
 
 # Type -> the field that holds its values, and numpy's type for the numbers in it. half_val holds bit
@@ -48,6 +50,24 @@ def from_proto(alias: str, proto: Any) -> Array:
 
     alias: the name of the input, for the message. Raises InvalidArgument for what is no tensor.
     """
+    return from_protos({alias: proto})[alias]
+
+
+def from_protos(protos: Mapping[str, Any]) -> dict[str, Array]:
+    """The arrays of all tensors of a request, by alias; see from_proto.
+
+    A few bytes can name a shape of any size, and be sent as often as one likes: there is a bound for all.
+    """
+    room, arrays = _MAX_FILLED, {}
+    for alias, proto in protos.items():
+        arrays[alias], filled = _read(alias, proto, room)
+        room -= filled
+    return arrays
+
+
+def _read(alias: str, proto: Any, room: int) -> tuple[Array, int]:
+    """The array, and its bytes if its values were not all sent: at most `room`."""
+    filled = 0
     numpy, dims = data_type(proto.dtype).numpy, proto.tensor_shape.dim
     shape = tuple(dim.size for dim in dims)
     if numpy is None or proto.tensor_shape.unknown_rank or len(dims) > _MAX_RANK or min(shape, default=0) < 0:
@@ -61,9 +81,12 @@ def from_proto(alias: str, proto: Any) -> Array:
             raise _unreadable(alias)
         values = np.frombuffer(content, np.uint8) != 0 if numpy == np.bool_ else np.frombuffer(content, numpy)
     else:
-        values = _filled(alias, _sent(proto, numpy)[:count], count)
+        values = _sent(proto, numpy)[:count]
+        if len(values) != count:
+            values = _filled(alias, values, count, room)
+            filled = values.nbytes
     try:
-        return values.reshape(shape)
+        return values.reshape(shape), filled
     except ValueError:  # no elements, and sizes whose product numpy cannot hold
         raise _unreadable(alias) from None
 
@@ -109,11 +132,9 @@ def _sent(proto: Any, numpy: np.dtype[Any]) -> Array:
     return values.astype(numpy, copy=False)
 
 
-def _filled(alias: str, values: Array, count: int) -> Array:
+def _filled(alias: str, values: Array, count: int, room: int) -> Array:
     """`count` elements: those given, then the last one again and again; zeros if none is given."""
-    if len(values) == count:
-        return values
-    if count * max(values.itemsize, 1) > _MAX_FILLED:
+    if count * values.itemsize > room:
         raise InvalidArgument(
             f"tensor parsing error: {alias} has {count} elements, of which {len(values)} were sent"
         )
