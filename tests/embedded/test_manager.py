@@ -21,6 +21,7 @@ from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import ModelConfig, configured_models
 from embedded_server.servable import Models, VersionStatus
+from embedded_server.versions import All
 from running import PATIENCE
 
 SOON = "--load_retry_interval_micros=100000"
@@ -258,9 +259,14 @@ def test_one_look_only(served: Served) -> None:
     served.add(1)
     served.start("--file_system_poll_wait_seconds=0")
     assert served.manager is not None
-    served.add(2)
-    served.configure()
     assert served.manager.looks == 1
+    wait_for(lambda: served.manager is not None and served.manager._pause() is None)
+
+
+def test_numbers_that_no_message_can_carry_are_no_versions(served: Served) -> None:
+    served.add(1)
+    served.add(20241124194304123456, source=2)
+    served.start()
     assert served.states() == {1: "AVAILABLE"}
 
 
@@ -374,6 +380,43 @@ def test_a_reload_waits_for_the_models_that_are_new(served: Served) -> None:
     wait_for(lambda: served.states("new") == {1: "END"})
     manager.reload([old, new], PATIENCE)  # it is new again, whatever became of it before
     assert served.states("new") == {1: "AVAILABLE"}
+
+
+def test_a_model_that_is_wanted_again_while_it_is_unloaded(served: Served) -> None:
+    served.add(1)
+    served.start("--file_system_poll_wait_seconds=0")
+    manager, old = served.manager, ModelConfig("m", served.base, served.base / ".optimized")
+    assert manager is not None
+    new = replace(old, name="new")
+    manager.reload([old, new], PATIENCE)
+    with served.models.use("new"):
+        manager.reload([old], PATIENCE)
+        wait_for(lambda: served.states("new") == {1: "UNLOADING"})
+        thread = threading.Thread(target=manager.reload, args=([old, new], PATIENCE))
+        thread.start()
+        looks = manager.looks
+        wait_for(lambda: manager.looks > looks or not thread.is_alive())
+    thread.join(PATIENCE)
+    assert served.states("new") == {1: "AVAILABLE"}
+
+
+def test_a_version_from_another_folder(
+    served: Served, adders: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes the place of one that could not be loaded, and not of one that answers."""
+    served.add(1)
+    served.start("--max_num_load_retries=0")
+    manager, old = served.manager, ModelConfig("m", served.base, served.base / ".optimized")
+    assert manager is not None
+    served.break_(2)
+    wait_for(lambda: served.states() == {1: "AVAILABLE", 2: "END"})
+    manager.apply([replace(old, base_path=adders, policy=All())])
+    wait_for(lambda: served.states() == dict.fromkeys((1, 2, 3), "AVAILABLE"))
+    looks = manager.looks
+    wait_for(lambda: manager.looks >= looks + 2)
+    assert [record.message for record in caplog.records if "stays the one" in record.message] == [
+        f"Version 1 of m stays the one from {served.base / '1'}"
+    ]
 
 
 def test_a_reload_that_cannot_succeed_says_so(served: Served, tmp_path: Path) -> None:

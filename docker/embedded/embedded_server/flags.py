@@ -12,6 +12,7 @@ from embedded_server.batching_parameters import BatchingParameters, read_batchin
 from embedded_server.errors import StartError
 from embedded_server.limits import Limits
 from embedded_server.monitoring import METRICS_PATH, metrics_path
+from embedded_server.versions import LARGEST_VERSION
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         type=_text,
         help="folder with one numeric folder for each version (needed unless --model_config_file is given)",
     )
-    add("--model_version", type=_number(0, 2**63 - 1), help="version to serve (default: the newest)")
+    add("--model_version", type=_number(0, LARGEST_VERSION), help="version to serve (default: the newest)")
     add(
         "--model_config_file",
         type=_text,

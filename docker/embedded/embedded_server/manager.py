@@ -114,7 +114,7 @@ class Manager:
             failed = [s for s in wanted if s.error_code != "OK" and (one_attempt or s.state == "END")]
             if wanted and len(failed) == len(wanted):
                 raise StartError(failed[0].error_message)
-            if not wanted and self._next_look is None:
+            if not wanted and self._next_look is None and name in self._warned:
                 raise StartError(self._warned[name])
         return not waiting
 
@@ -260,11 +260,11 @@ class Manager:
             self._warned.pop(config.name, None)
         return chosen
 
-    def _warn(self, name: str, message: str) -> None:
+    def _warn(self, about: str, message: str) -> None:
         """Log it once, and not every second."""
-        if self._warned.get(name) != message:
+        if self._warned.get(about) != message:
             _log.warning("%s", message)
-            self._warned[name] = message
+            self._warned[about] = message
 
     def _aspire(self, name: str, chosen: Mapping[int, Path], config: ModelConfig | None) -> None:
         versions = self._versions.setdefault(name, {})
@@ -277,9 +277,13 @@ class Manager:
             known = versions.get(number)
             if known is not None and known.state == "AVAILABLE":
                 if known.folder != folder:
-                    self._warn(name, f"Version {number} of {name} stays the one from {known.folder}")
+                    self._warn(
+                        f"{name} {number}", f"Version {number} of {name} stays the one from {known.folder}"
+                    )
                 known.aspired = True
-            elif known is None or (known.state == "END" and not known.aspired):
+            elif known is None or (
+                known.state != "UNLOADING" and (not known.aspired or known.folder != folder)
+            ):
                 versions[number] = Version(config, number, folder)
         ended = sorted(number for number, version in versions.items() if not version.aspired)
         for number in ended[:-_KEPT_ENDS]:
@@ -364,4 +368,6 @@ class Manager:
         servable, version.leaving, version.idle = version.leaving, None, False
         unload(servable)
         version.state = "END"
+        with self._lock:
+            self._next_look = 0.0  # meanwhile it may be wanted again
         self._show()

@@ -31,11 +31,11 @@ from embedded_server.metadata import metadata_document, status_document
 from embedded_server.metrics import Metrics
 from embedded_server.parsing import parse_request
 from embedded_server.servable import Models
+from embedded_server.versions import LARGEST_VERSION
 
 _MODEL = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST_PATH = re.compile(_MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE | re.ASCII)
 _GET_PATH = re.compile(_MODEL + r"(?:/(?P<metadata>metadata))?", re.IGNORECASE | re.ASCII)
-_LARGEST_VERSION = 2**63 - 1
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +140,6 @@ def _version(digits: str | None) -> int | None:
     if digits is None:
         return None
     # Compared by length first: int() refuses thousands of digits.
-    if len(digits.lstrip("0")) > 19 or int(digits) > _LARGEST_VERSION:
+    if len(digits.lstrip("0")) > 19 or int(digits) > LARGEST_VERSION:
         raise InvalidArgument(f"Failed to convert version: {digits} to numeric.")
     return int(digits)

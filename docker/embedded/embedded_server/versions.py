@@ -12,6 +12,9 @@ from pathlib import Path
 
 from embedded_server.errors import StartError
 
+LARGEST_VERSION = 2**63 - 1
+"""Messages carry a version as an int64."""
+
 Contents = frozenset[tuple[str, int, int]]
 """What lies in a folder: path, size in bytes and time of change (ns) of each file."""
 
@@ -48,14 +51,16 @@ VersionPolicy = Latest | All | Specific
 
 
 def list_versions(base_path: Path) -> dict[int, Path]:
-    """The version folders below a base path: number -> folder. Names that are no number do not count.
+    """The version folders below a base path: number -> folder. Names that are no number do not count, nor
+    are numbers that no message can carry, as time stamps of 20 digits are.
 
     Raises OSError where the base path cannot be read.
     """
     entries = [entry for entry in base_path.iterdir() if entry.is_dir()]
     # Of 7 and 007 the plain one counts, as for the task runner: the shortest name comes last, and stays.
     entries.sort(key=lambda entry: len(entry.name), reverse=True)
-    return {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit()}
+    numbered = {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit()}
+    return {number: folder for number, folder in numbered.items() if number <= LARGEST_VERSION}
 
 
 def check_versions(base_path: Path, wanted: int | None) -> None:
