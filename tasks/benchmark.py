@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from invoke import Collection, Context
@@ -69,7 +69,8 @@ def benchmark(
     between baseline and candidate in ABBA order, and the baseline is also measured against itself: a
     difference counts only if it is larger than that noise. Over gRPC, addresses are written
     grpc://HOST:PORT/v1/models/NAME. With --rate, latency counts from the time at
-    which a request was to be sent, so that a slow server cannot hide its queue. Exit code 2 says that the
+    which a request was to be sent, so that a slow server cannot hide its queue: requests arrive for a
+    second (the setting benchmark.block_seconds) until the next server's turn. Exit code 2 says that the
     candidate is below --min-ratio, 3 that there is no verdict: the two answer differently, or too many
     requests failed.
     """
@@ -83,6 +84,7 @@ def benchmark(
     its = settings(c)
     check_format(format)
     gate = number(min_ratio, "--min-ratio") if min_ratio else None
+    _check_alone(alone, {"--baseline": baseline, "--min-ratio": min_ratio})
     asked = Contest(
         model=model or its.model,
         baseline=None if alone else baseline or its.benchmark.baseline,
@@ -158,6 +160,18 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
     console.result(render([{column: row.get(column) for column in columns} for row in rows], format))
 
 
+def _check_alone(alone: bool, compared: Mapping[str, str]) -> None:
+    """Raises SettingError for a flag that means nothing where nothing is compared."""
+    from tasks.lib.errors import SettingError
+
+    given = [flag for flag, value in compared.items() if value]
+    if alone and given:
+        raise SettingError(
+            f"With --alone nothing is compared, so {' and '.join(given)} would be ignored.",
+            f"Leave out --alone, or {' and '.join(given)}.",
+        )
+
+
 def _protocol(text: str) -> str | None:
     from tasks.lib.errors import SettingError
     from tasks.lib.settings import PROTOCOLS
@@ -170,7 +184,7 @@ def _protocol(text: str) -> str | None:
 def _connections(text: str) -> list[int]:
     from tasks.lib.values import whole_number
 
-    return [whole_number(one, "--connections", 1, MOST) for one in text.split(",")]
+    return list(dict.fromkeys(whole_number(one, "--connections", 1, MOST) for one in text.split(",")))
 
 
 def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
@@ -191,9 +205,10 @@ def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
 def _print(content: Content, format: str) -> None:
     from tasks.lib import console, record
     from tasks.lib.report import render
+    from tasks.lib.strict_json import as_json
 
     if format == "json":
-        console.result(record.as_json(content))
+        console.result(as_json(content))
     elif format == "csv":
         console.result(render(record.rows(content), format))
     else:

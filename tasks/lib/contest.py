@@ -30,7 +30,7 @@ from tasks.lib.errors import GateFailed, NotComparable
 from tasks.lib.hardware import Hardware
 from tasks.lib.load import Load
 from tasks.lib.pinning import Pinning
-from tasks.lib.rounds import Rounds, medians, run_rounds, timeline, turns, warmed_up
+from tasks.lib.rounds import Rounds, medians, run_rounds, timeline, warmed_up
 from tasks.lib.settings import MIXED, Plan, Settings
 from tasks.lib.signature import Signature, default_signature
 from tasks.lib.store import Model
@@ -207,10 +207,10 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
         return len(done) >= verdict.FEWEST and stats.ratio_interval(p50s).width <= plan.ci_width
 
     with Load(contestant.urls, plan.timeout, plan.connections) as load:
-        requests = {label: turns([load.prepare(body) for body in bodies], plan.block)}
+        requests = {label: [load.prepare(body) for body in bodies]}
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
             warmup = warmed_up({label: [load]}, bodies, plan)
-            rounds = run_rounds([(label, load)], requests, plan, enough, bar.update)
+            rounds = run_rounds([(label, load)], requests, plan.block, plan, enough, bar.update)
     measured = verdict.measure([block for one in rounds for block in one[label]])
     return record.Alone(contestant, measured, len(rounds), timeline(rounds), warmup)
 
@@ -232,12 +232,19 @@ def _doing(plan: Plan, *sides: Contestant) -> str:
     return f"measuring {' and '.join(side.name for side in sides)}{plan.how}"
 
 
+NO_FAILURES = "Look at the log (`invoke serve.logs` for one of this suite), and measure again once none fail."
+
+
 def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> None:
     """Raises NotComparable if a comparison has no verdict, GateFailed if one is below `min_ratio`.
 
-    It is below only if its interval as a whole is: what nobody can tell on this machine is not held
-    against the candidate.
+    It is below only if its interval as a whole is, and by more than the machine's own noise: what nobody
+    can tell on this machine is not held against the candidate.
     """
+    for single in done:
+        problem = single.alone.problem(single.plan) if single.alone is not None else None
+        if problem is not None:
+            raise NotComparable(f"The figures say little: {problem}.", NO_FAILURES)
     verdicts = [one.verdict for one in done if one.verdict is not None]
     for one in verdicts:
         if one.p50 is None:
@@ -250,12 +257,12 @@ def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> Non
         if one.problem is not None:
             raise NotComparable(
                 f"There is no verdict on {one.candidate.name}: {one.problem}.",
-                "Look at `invoke serve.logs`, and measure again once no requests fail.",
+                NO_FAILURES,
             )
     for one in verdicts:
-        if min_ratio is not None and one.p50 is not None and one.p50.interval.high < min_ratio:
+        if min_ratio is not None and one.p50 is not None and one.p50.is_below(min_ratio):
             raise GateFailed(
-                f"{one.candidate.name} is {one.p50.interval.ratio:.2f}x as fast as {one.baseline.name}, with "
-                f"certainty below --min-ratio {min_ratio:g}.",
+                f"{one.candidate.name} is {one.p50.interval.ratio:.{one.p50.interval.digits}f}x as fast as "
+                f"{one.baseline.name}{one.plan.how}, with certainty below --min-ratio {min_ratio:g}.",
                 "Make it faster, or lower the gate.",
             )

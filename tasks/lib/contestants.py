@@ -15,6 +15,7 @@ from tasks.lib import processes, servers, store, variants
 from tasks.lib.client import client_for, protocol_of
 from tasks.lib.engines.base import Conditions, Engine, Server
 from tasks.lib.errors import ServerError, SettingError
+from tasks.lib.remote import public
 from tasks.lib.settings import GRPC, REST, Settings
 from tasks.lib.store import Model
 from tasks.lib.verdict import Contestant
@@ -69,15 +70,25 @@ def _address(text: str) -> Asked:
             usable = parts.scheme in SCHEMES.values() and bool(parts.hostname) and parts.port != 0
         except ValueError:
             usable = False
+        if usable and parts.username is not None:
+            raise SettingError(
+                f"The address of {parts.hostname} holds a user name, and a benchmark sends none.",
+                "Give an address that asks for none, such as one behind the proxy that asks.",
+            )
+        if url.startswith("https://"):
+            raise SettingError(
+                f"{public(url)!r} is encrypted, and what is measured is HTTP without that.",
+                "Give the server's own http:// address, behind what ends the encryption.",
+            )
         if not usable or "/v1/models/" not in url:
             raise SettingError(
-                f"{url!r} is not the address of a model on a server.",
+                f"{public(url)!r} is not the address of a model on a server.",
                 "Give one such as http://127.0.0.1:8501/v1/models/resnet (REST) or "
                 "grpc://127.0.0.1:8500/v1/models/resnet, or several with commas between.",
             )
     if len({protocol_of(url) for url in urls}) > 1:
         raise SettingError(
-            f"{text!r} names replicas by REST and by gRPC addresses.",
+            f"{public(text)!r} names replicas by REST and by gRPC addresses.",
             "Give all of them in the same way, or compare the two as baseline and candidate.",
         )
     first = urlsplit(urls[0])
@@ -153,7 +164,10 @@ def _theirs(settings: Settings, asked: Asked) -> Contestant:
 def _served(url: str, timeout: float) -> str:
     try:
         spec = client_for(url, timeout).metadata()["model_spec"]
-        return f"{spec['name']}@{int(spec['version'])}"
+        name = str(spec["name"])
+        if not name.isprintable():
+            raise ValueError("a name that would take hold of the terminal")
+        return f"{name}@{int(spec['version'])}"
     except (KeyError, TypeError, ValueError):
         raise ServerError(
             f"{url} does not say which model it serves.",

@@ -7,12 +7,13 @@
     │   └── Unreachable        ... because its address does not give it
     ├── EnvironmentBuildError  the embedded environment cannot be made
     ├── ServerError            a server does not start, dies, or does not answer
-    │   └── RequestRefused     it answers with an error (carries the HTTP status)
+    │   ├── RequestRefused     it answers with an error (carries the HTTP status)
+    │   └── NoAnswer           exit 3: requests that were to be timed all fail
     ├── OptimizeError          no optimized artefact can be made or trusted
     ├── DockerError            the Docker Engine is not there, refuses, or is elsewhere
     ├── ImageBuildError        an image cannot be built
     ├── GateFailed             exit 2: a gate is not passed
-    └── NotComparable          exit 3: two servers answer differently
+    └── NotComparable          exit 3: two servers answer differently, or too many requests failed
 
 Every one is raised with two sentences: what is wrong, and what to do. Anything else that escapes is
 a defect of this suite and shows its traceback.
@@ -68,6 +69,12 @@ class RequestRefused(ServerError):
         self.message = message
 
 
+class NoAnswer(ServerError):
+    """All requests failed that were to be timed, so there is nothing to compare."""
+
+    exit_code = 3
+
+
 class OptimizeError(SuiteError):
     """No optimized artefact can be made, or the one there cannot be trusted."""
 
@@ -87,6 +94,6 @@ class GateFailed(SuiteError):
 
 
 class NotComparable(SuiteError):
-    """Two servers answer differently, so that their speeds must not be compared."""
+    """Two servers answer differently, or too many requests failed: their speeds must not be compared."""
 
     exit_code = 3

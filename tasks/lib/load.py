@@ -84,6 +84,7 @@ class Load:
     def __init__(self, urls: Sequence[str], timeout: float, connections: int = 1) -> None:
         if not urls or connections < 1:
             raise ValueError(f"{len(urls)} addresses and {connections} connections make no load")
+        self.urls = tuple(urls)
         self._replicas = [_replica(number, url) for number, url in enumerate(urls)]
         self._timeout = timeout
         self._connections = connections

@@ -212,7 +212,6 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
     plan = replace(
         settings.benchmark.plan,
         max_seconds=MEASURED_SECONDS,
-        block_requests=len(bodies),
     )
     with ExitStack() as stack:
         connections = [
@@ -225,7 +224,7 @@ def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Setti
             def enough(done: Rounds) -> bool:
                 return len(done) >= MEASURED_ROUNDS
 
-            rounds = run_rounds(connections, requests, plan, enough, lambda _: bar.update(1))
+            rounds = run_rounds(connections, requests, len(bodies), plan, enough, lambda _: bar.update(1))
     measured = {name: verdict.measure([b for one in rounds for b in one[name]]).p50 for name in servers}
     return {name: p50 for name, p50 in measured.items() if p50 is not None}
 

@@ -5,7 +5,6 @@ What is printed is made from what is saved, so `benchmark.show` prints a benchma
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import shlex
@@ -24,7 +23,8 @@ from tasks.lib.pinning import Pinning
 from tasks.lib.remote import public
 from tasks.lib.rounds import Timeline
 from tasks.lib.settings import GRPC, MIXED, REST, Plan
-from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Verdict
+from tasks.lib.strict_json import finite
+from tasks.lib.verdict import BASELINE, CANDIDATE, P50, Contestant, Measurement, Verdict, failures
 from tasks.lib.warmup import Warmup
 
 SCHEMA = 3
@@ -36,8 +36,10 @@ Run = Mapping[str, Any]
 """One of its `runs`: one comparison, or one contestant by itself, over one number of connections."""
 
 
-LIST = re.compile(r"""\[\n\s+((?:[-\d.eE+]+|null|"[a-z]*")(?:,\n\s+(?:[-\d.eE+]+|null|"[a-z]*"))*)\n\s+\]""")
-"""A list of numbers and words as json.dumps indents it. No text looks so: a line ends in none."""
+FALLS_BEHIND = 1.75
+"""Measurement.growth from which on a queue is spoken of. Simulated, with 20 to 1000 arrivals in a block: a
+server that is busy for nine tenths of the time stays below it, one that gets a tenth more than it can answer
+is at 2 to 3."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,10 @@ class Alone:
     """Those that were finished."""
     timeline: Timeline | None = None
     warmup: Warmup | None = None
+
+    def problem(self, plan: Plan) -> str | None:
+        """Why its figures say little, as part of a sentence; None where they do."""
+        return failures(self.contestant, self.measured, plan)
 
 
 @dataclass(frozen=True)
@@ -99,19 +105,19 @@ def content(records: Sequence[Record]) -> dict[str, Any]:
         "versions": {
             name: version(name) for name in ("invoke", "numpy", "httptools", "hpack", "requests", "pillow")
         }
-        | embedded_versions()
+        | (embedded_versions() if first.engine else {})  # somebody else's servers execute by who knows what
         | dict(first.engine_version),
         "pinning": asdict(first.pinning) | {"summary": str(first.pinning)} if first.pinning else None,
         "plan": plan,
     }
-    finite: dict[str, Any] = _finite(shared)
-    return finite | {"runs": [_run(one) for one in records]}
+    whole: dict[str, Any] = finite(shared)
+    return whole | {"runs": [_run(one) for one in records]}
 
 
 def _run(record: Record) -> Run:
     done = record.verdict or record.alone
     assert done is not None
-    run: dict[str, Any] = _finite(
+    run: dict[str, Any] = finite(
         {
             "time": record.time,
             "connections": record.plan.connections,
@@ -206,13 +212,33 @@ def _notes(run: Run, plan: Plan) -> list[str]:
     if run["warmup"] and not run["warmup"]["steady"]:
         notes.append(f"latency was not steady yet after {run['warmup']['seconds']:.1f} s of warm-up")
     requests = min(one["requests"] for one in measured)
+    for side in sides:
+        notes += _queue(side, plan)
     missing = {q: n for q, n in stats.MINIMUM_SAMPLES.items() if requests < n}
     for side in sides:
         notes += _shares(side)
     if missing:
         needs = " and ".join(f"p{q} needs {n} requests" for q, n in missing.items())
         notes.append(f"{needs}, this run has {requests}: give a larger --max-seconds or a smaller --ci-width")
+    if verdict is not None:
+        notes += [
+            f"to compare p{q} too, {2 * n} requests are needed, and this run has {requests}"
+            for q, n in stats.MINIMUM_SAMPLES.items()
+            if n <= requests and verdict["comparisons"].get(f"p{q}", True) is None  # the noise takes half
+        ]
     return [*notes, *dict.fromkeys(warnings)]
+
+
+def _queue(side: Content, plan: Plan) -> list[str]:
+    """That a queue was still growing when blocks ended, in open loop."""
+    growth = side["measured"].get("growth")
+    if plan.rate is None or growth is None or growth < FALLS_BEHIND:
+        return []
+    return [
+        f"{side['name']} does not keep up with {plan.rate:g} requests/s: in the later half of a block they "
+        f"took {growth:.1f} times as long as in the earlier half, and would take longer still if more than "
+        f"{plan.block_seconds:g} s of them arrived (benchmark.block_seconds)"
+    ]
 
 
 def _shares(side: Content) -> list[str]:
@@ -343,30 +369,17 @@ def _row(side: Content, run: Run, content: Content) -> dict[str, object]:
 
 
 def _speedup(comparison: Content | None) -> str:
-    if comparison is None:
-        return "-"
-    return f"{comparison['ratio']:.2f} [{comparison['low']:.2f}, {comparison['high']:.2f}]"
+    return "-" if comparison is None else str(interval(comparison))
+
+
+def interval(comparison: Content) -> stats.Interval:
+    """That of one figure."""
+    return stats.Interval(*(comparison[key] for key in ("ratio", "low", "high")))
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Seconds as a table shows them; "-" for what was not measured."""
-    return "-" if seconds is None else f"{seconds * 1000:.1f}"
-
-
-def as_json(value: object) -> str:
-    """JSON that every reader takes: infinities, which JSON has not, become null.
-
-    A list of plain values is one line: that of all blocks would else be thousands.
-    """
-    text = json.dumps(_finite(value), indent=2, allow_nan=False)
-    return LIST.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value
+    """Seconds as a table shows them, to three digits or a tenth; "-" for what was not measured."""
+    if seconds is None:
+        return "-"
+    shown = seconds * 1000
+    return f"{shown:.{1 if shown >= 10 else 2 if shown >= 1 else 3}f}"

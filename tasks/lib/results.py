@@ -6,6 +6,7 @@ Each result is there as data and as a page: result.json, and report.html made fr
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 
 from tasks.lib import console
 from tasks.lib.errors import SettingError, SuiteError
-from tasks.lib.record import SCHEMA, Content, as_json, sides_of
+from tasks.lib.record import SCHEMA, Content, sides_of
 from tasks.lib.settings import Paths
+from tasks.lib.strict_json import as_json
 
 
 def write(paths: Paths, content: Content) -> Path:
@@ -25,7 +27,8 @@ def write(paths: Paths, content: Content) -> Path:
     from tasks.lib.page import document
 
     stamp = content["time"].partition("+")[0].replace(":", "-")
-    model = sides_of(content["runs"][0])[-1]["model"].partition("@")[0]
+    # Somebody else's server calls its model what it likes: "../../x", say.
+    model = re.sub(r"[^\w.-]+", "_", sides_of(content["runs"][0])[-1]["model"].partition("@")[0])
     text = as_json(content) + "\n"
     try:
         folder = _new_folder(paths.results / f"{stamp}-{model}")
@@ -45,9 +48,13 @@ def write(paths: Paths, content: Content) -> Path:
 
 def _save(file: Path, text: str) -> None:
     partial = file.with_name(f"{file.name}.partial")
-    # What was typed may hold bytes that are no text.
-    partial.write_text(text, encoding="utf-8", errors="replace")
-    partial.replace(file)
+    try:
+        # What was typed may hold bytes that are no text.
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _new_folder(wanted: Path) -> Path:

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib.errors import ServerError
 from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.settings import Plan
-from tasks.lib.warmup import BLOCK, Warmup, warm_up
+from tasks.lib.warmup import BLOCK, Warmup, answered, warm_up
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,17 +36,20 @@ class Timeline:
 def run_rounds(
     loads: Sequence[tuple[str, Load]],
     requests: Mapping[str, Sequence[Prepared]],
+    size: int,
     plan: Plan,
     enough: Callable[[Rounds], bool],
     progress: Callable[[float], object] = lambda seconds: None,
 ) -> list[dict[str, list[Block]]]:
     """Measure rounds of labelled loads until `enough` or the time is up.
 
-    `requests` holds, by label, the prepared requests of one block. `progress` is told after each round
-    how many seconds it took. Raises ServerError if a whole block failed: then there is nothing to compare.
+    `requests` holds, by label, the prepared requests, all labels' in one order. Every block sends `size` of
+    them; the next blocks go on where the last ones ended, all labels alike, so that all get their turn.
+    `progress` is told after each round how many seconds it took. Raises NoAnswer if a whole block failed:
+    then there is nothing to compare.
     """
     shuffle = random.Random(plan.seed)
-    send = sending(plan, shuffle)
+    send = sending(plan)
     order = list(loads)
     rounds: list[dict[str, list[Block]]] = []
     begun = time.monotonic()
@@ -55,23 +57,22 @@ def run_rounds(
     while len(rounds) < 2 or (time.monotonic() < deadline and not enough(rounds)):
         shuffle.shuffle(order)
         blocks: dict[str, list[Block]] = {}
-        for label, load in [*order, *reversed(order)]:
-            block = send(load, requests[label])
-            if not len(block.latencies):
-                raise ServerError(
-                    f"The {label} answered no request of a whole block.", "Look at `invoke serve.logs`."
-                )
-            blocks.setdefault(label, []).append(block)
+        for half, labelled in enumerate((order, order[::-1])):
+            first = size * (2 * len(rounds) + half)
+            arrivals = shuffle.random()  # the same for all: the ratio would also compare luck
+            for label, load in labelled:
+                block = send(load, turns(requests[label], size, first), random.Random(arrivals))
+                blocks.setdefault(label, []).append(answered(block, load))
         rounds.append(blocks)
         before, begun = begun, time.monotonic()
         progress(begun - before)
     return rounds
 
 
-def sending(plan: Plan, arrivals: random.Random) -> Callable[[Load, Sequence[Prepared]], Block]:
+def sending(plan: Plan) -> Callable[[Load, Sequence[Prepared], random.Random], Block]:
     """How `plan` sends a block: in closed loop, or at its rate with arrivals at random."""
 
-    def send(load: Load, block: Sequence[Prepared]) -> Block:
+    def send(load: Load, block: Sequence[Prepared], arrivals: random.Random) -> Block:
         return load.closed(block) if plan.rate is None else load.open(block, plan.rate, arrivals)
 
     return send
@@ -83,12 +84,13 @@ def warmed_up(servers: Mapping[str, Sequence[Load]], samples: Sequence[bytes], p
     requests = {
         name: turns([loads[0].prepare(body) for body in samples], size) for name, loads in servers.items()
     }
-    return warm_up(servers, requests, sending(plan, random.Random(plan.seed)), plan.warmup_seconds)
+    send, arrivals = sending(plan), random.Random(plan.seed)
+    return warm_up(servers, requests, lambda load, block: send(load, block, arrivals), plan.warmup_seconds)
 
 
-def turns(requests: Sequence[Prepared], count: int) -> list[Prepared]:
-    """`count` requests, each in turn."""
-    return [requests[i % len(requests)] for i in range(count)]
+def turns(requests: Sequence[Prepared], count: int, first: int = 0) -> list[Prepared]:
+    """`count` requests, each in turn, from the one whose turn is number `first` on."""
+    return [requests[i % len(requests)] for i in range(first, first + count)]
 
 
 def pooled(blocks: Sequence[Block]) -> np.ndarray[Any, Any]:

@@ -6,6 +6,7 @@ with a sentence that names the setting and the environment variable that may hav
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,11 +128,20 @@ class Plan:
     """Requests per second that arrive whatever the server does (open loop); None for closed loop."""
     protocol: str = REST
     """One of PROTOCOLS, or MIXED."""
+    block_seconds: float = 1.0
+    """Open loop: requests arrive for so long until the queue that they make may empty itself."""
 
     @property
     def block(self) -> int:
-        """Requests to each contestant in one half of a round: every connection has block_requests to send."""
-        return self.block_requests * (self.connections if self.rate is None else 1)
+        """Requests to each contestant in one half of a round, an even number.
+
+        In closed loop every connection has block_requests to send. In open loop a few requests would end
+        before a slow server's queue is long: as many as arrive in block_seconds, twice, as they are booked
+        under two labels.
+        """
+        if self.rate is None:
+            return self.block_requests * self.connections
+        return 2 * max(1, math.ceil(self.rate * self.block_seconds))
 
     @property
     def how(self) -> str:
@@ -246,6 +256,7 @@ def read(config: Table, root: Path) -> Settings:
                 max_seconds=source.number("benchmark", "max_seconds"),
                 max_errors=source.share("benchmark", "max_errors"),
                 block_requests=source.even("benchmark", "block_requests", minimum=2),
+                block_seconds=source.number("benchmark", "block_seconds", minimum=0.01),
                 warmup_seconds=source.number("benchmark", "warmup_seconds"),
                 seed=source.whole("benchmark", "seed"),
                 timeout=source.number("benchmark", "timeout", minimum=0.1),

@@ -35,6 +35,16 @@ class Interval:
         """How wide it is, relative to the ratio: 0.02 is 2 %."""
         return (self.high - self.low) / self.ratio
 
+    @property
+    def digits(self) -> int:
+        """Decimals that it is told with: with two, 1.004 from 1.002 to 1.006 would be nothing at all."""
+        return 2 if self.high - self.low >= 0.02 else 3
+
+    def __str__(self) -> str:
+        """2.41 [2.37, 2.45]"""
+        ratio, low, high = (f"{one:.{self.digits}f}" for one in (self.ratio, self.low, self.high))
+        return f"{ratio} [{low}, {high}]"
+
 
 def t_cdf(t: float, freedom: int) -> float:
     """Student's t distribution function for a whole number of degrees of freedom.

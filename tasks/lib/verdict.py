@@ -28,7 +28,6 @@ from tasks.lib.rounds import (
     rates,
     run_rounds,
     timeline,
-    turns,
     warmed_up,
 )
 from tasks.lib.settings import Plan
@@ -98,6 +97,13 @@ class Measurement:
     """Requests that went to each replica."""
     histogram: str = ""
     """All latencies, as tasks.lib.histogram encodes them."""
+    growth: float | None = None
+    """How many times as long the later half of a block's requests took as the earlier half, at p50.
+
+    Around 1 where they do not wait for each other. In open loop much more says that a queue was still
+    growing when the block ended: with longer blocks all latencies would be longer. None where no block had
+    two requests.
+    """
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,10 @@ class Comparison:
     def outcome(self) -> int:
         """1 if the candidate is better beyond interval and noise, -1 if it is worse, 0 if nobody can tell."""
         return stats.differs(self.interval, self.noise)
+
+    def is_below(self, ratio: float) -> bool:
+        """Whether the candidate is less than `ratio` times as good, beyond interval and noise."""
+        return self.interval.high * (1 + self.noise) < ratio
 
 
 @dataclass(frozen=True)
@@ -150,13 +160,9 @@ class Verdict:
         """Why there is no verdict, as part of a sentence; None where there is one."""
         if self.p50 is None:
             return self.agreement.problem
-        for label, one in self.measured.items():
-            total = one.requests + one.errors
-            if one.errors > self.plan.max_errors * total:
-                name = (self.baseline if label == BASELINE else self.candidate).name
-                part = f"{one.errors} of {total} requests to {name} failed"
-                return f"{part}, and {100 * self.plan.max_errors:g}% may"
-        return None
+        sides = {BASELINE: self.baseline, CANDIDATE: self.candidate}
+        found = (failures(sides[label], one, self.plan) for label, one in self.measured.items())
+        return next((problem for problem in found if problem is not None), None)
 
     @property
     def sentence(self) -> str:
@@ -167,7 +173,10 @@ class Verdict:
         errors = sum(one.errors for one in self.measured.values())
         failed = f" {errors} requests failed and are not in the figures." if errors else ""
         interval = self.p50.interval
-        told = f"{interval.ratio:.2f}x (95% CI {interval.low:.2f} to {interval.high:.2f}; "
+        ratio, low, high = (
+            f"{one:.{interval.digits}f}" for one in (interval.ratio, interval.low, interval.high)
+        )
+        told = f"{ratio}x (95% CI {low} to {high}; "
         told += f"the machine's own noise is {self.p50.noise:.1%})"
         how = self.plan.how
         same = (
@@ -178,6 +187,15 @@ class Verdict:
             return f"{b} is {word} than {a}{how}: {told}, and {same}.{failed}"
         doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}{how}"
         return f"{doubt}: {told}; it {same}.{failed}"
+
+
+def failures(contestant: Contestant, measured: Measurement, plan: Plan) -> str | None:
+    """That more of its requests failed than may, as part of a sentence; None if not."""
+    total = measured.requests + measured.errors
+    if measured.errors <= plan.max_errors * total:
+        return None
+    part = f"{measured.errors} of {total} requests to {contestant.name} failed"
+    return f"{part}, and {100 * plan.max_errors:g}% may"
 
 
 def measure(blocks: Sequence[Block]) -> Measurement:
@@ -195,8 +213,20 @@ def measure(blocks: Sequence[Block]) -> Measurement:
         requests=len(latencies),
         errors=sum(block.errors for block in blocks),
         histogram=histogram.encode(),
+        growth=_growth([block.latencies for block in blocks]),
         sent=tuple(map(sum, zip(*(block.sent for block in blocks), strict=True))),
     )
+
+
+def _growth(blocks: Sequence[np.ndarray[Any, Any]]) -> float | None:
+    """See Measurement.growth; each block's latencies are in the order of their answers."""
+    import numpy as np
+
+    halves = [(one[: len(one) // 2], one[-(len(one) // 2) :]) for one in blocks if len(one) > 1]
+    if not halves:
+        return None
+    earlier, later = (float(np.median(np.concatenate(each))) for each in zip(*halves, strict=True))
+    return later / earlier
 
 
 def paired_ratios(rounds: Rounds, over: Sequence[str], under: Sequence[str]) -> tuple[float, ...]:
@@ -225,11 +255,11 @@ def judge(
             (label, stack.enter_context(Load(side.urls, plan.timeout, plan.connections)))
             for label, side in sides.items()
         ]
-        requests = {label: turns([load.prepare(body) for body in samples], half) for label, load in loads}
+        requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
         by_label = dict(loads)
         servers = {one[0]: [by_label[label] for label in one] for one in (OLD, NEW)}
         warmup = warmed_up(servers, samples, plan)
-        rounds = run_rounds(loads, requests, plan, until_narrow(plan), progress)
+        rounds = run_rounds(loads, requests, half, plan, until_narrow(plan), progress)
     return replace(conclude(baseline, candidate, agreement, rounds, plan), warmup=warmup)
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tasks.lib.errors import ServerError
+from tasks.lib.errors import NoAnswer
 from tasks.lib.load import Block, Load, Prepared
 
 BLOCK = 12
@@ -47,7 +47,7 @@ def warm_up(
     """Send each server blocks in turn until all are steady, or for about `seconds` (at least one block).
 
     `servers` holds the loads on each, of which every block takes another; `requests` the prepared
-    requests of a block. Raises ServerError if a whole block failed.
+    requests of a block. Raises NoAnswer if a whole block failed.
     """
     import numpy as np
 
@@ -55,11 +55,8 @@ def warm_up(
     blocks, sent, spent = 0, 0, 0.0
     while True:
         for name, loads in servers.items():
-            block = send(loads[blocks % len(loads)], requests[name])
-            if not len(block.latencies):
-                raise ServerError(
-                    f"The {name} answered none of the warm-up requests.", "Look at `invoke serve.logs`."
-                )
+            load = loads[blocks % len(loads)]
+            block = answered(send(load, requests[name]), load)
             medians[name].append(float(np.median(block.latencies)))
             spent += block.seconds
         blocks += 1
@@ -67,6 +64,17 @@ def warm_up(
         steady = all(map(is_steady, medians.values()))
         if (steady and spent >= LEAST_SECONDS) or spent >= seconds or sent >= MOST_REQUESTS:
             return Warmup(steady, sent, spent)
+
+
+def answered(block: Block, load: Load) -> Block:
+    """`block`, which `load` sent. Raises NoAnswer if nothing of it was answered."""
+    if len(block.latencies):
+        return block
+    urls = " and ".join(load.urls)
+    raise NoAnswer(
+        f"{urls} answered none of {block.errors} requests in a row.",
+        "Look at its server's log (`invoke serve.logs` for one of this suite), and measure again.",
+    )
 
 
 def is_steady(medians: Sequence[float]) -> bool:

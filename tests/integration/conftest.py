@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = {
     "INVOKE_BENCHMARK_MAX_SECONDS": "0",
     "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12",
+    "INVOKE_BENCHMARK_BLOCK_SECONDS": "0.05",
     "INVOKE_BENCHMARK_WARMUP_SECONDS": "0",
 }
 """A benchmark of the fewest rounds, two; how fast anything is, no test asserts."""

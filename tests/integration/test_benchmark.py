@@ -30,6 +30,8 @@ def test_a_gate(tf1: Suite, address: str) -> None:
     assert "with certainty below --min-ratio 1e+06." in done.stderr
     assert len(done.stdout.splitlines()) > 4, "the table is printed all the same"
     assert "--min-ratio must be" in tf1.run(*against, "--min-ratio", "fast", code=1).stderr
+    alone = tf1.run("benchmark", "--alone", "--candidate", address, "--min-ratio", "2", code=1)
+    assert "With --alone nothing is compared, so --min-ratio would be ignored." in alone.stderr
 
 
 def test_a_server_that_was_there_against_a_variant(tf1: Suite, address: str) -> None:

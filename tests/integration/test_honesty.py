@@ -51,7 +51,7 @@ def test_a_pause_shows_in_open_loop_and_hides_in_closed_loop() -> None:
     end of each pause.
     """
     closed = replace(SHORT, max_seconds=0, block_requests=166)
-    arriving = replace(closed, rate=100.0, connections=64)
+    arriving = replace(closed, rate=100.0, connections=64, block_seconds=0.83)
     p99: dict[str, list[float]] = {}
     for name, how in (("closed", closed), ("open", arriving)):
         with synthetic.running(0.3) as steady, synthetic.running(0.3, "--pause-every=100") as pausing:

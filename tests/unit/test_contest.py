@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tasks.lib.verdict import Comparison, Measurement, Verdict
 from tests.unit import standin
 from tests.unit.answers import scored
 from tests.unit.commandline import ROOT
+from tests.unit.scripted import answer, say, serving
 from tests.unit.standin import Desk, at_a_desk
 from tests.unit.test_pinning import NEEDS_TWO
 from tests.unit.test_verdict import OPTIMIZED, SAME, STOCK
@@ -96,9 +98,11 @@ def test_a_sweep_measures_each_number_of_connections(desk: Desk) -> None:
 
 
 def test_open_loop(desk: Desk) -> None:
-    [done] = run(desk, "stock", "stock", plan={"rate": 200.0})
+    [done] = run(desk, "stock", "stock", plan={"rate": 200.0, "block_seconds": 0.01})
     assert done.verdict is not None
-    assert done.verdict.measured[verdict.CANDIDATE].requests == 8
+    assert done.verdict.measured[verdict.CANDIDATE].requests == 16, (
+        "twice what arrives, in each half of a round"
+    )
     assert "at 200 requests/s" in done.verdict.sentence
 
 
@@ -114,6 +118,10 @@ def test_nothing_is_brought_up_for_addresses_alone(desk: Desk) -> None:
         ("http:///v1/models/net", "is not the address of a model"),
         ("http://host:8501", "is not the address of a model"),
         ("http://host:99999/v1/models/net", "is not the address of a model"),
+        ("https://host/v1/models/net", "is encrypted"),
+        ("http://me:secret@host/v1/models/net", "^The address of host holds a user name, and a benchmark"),
+        ("http://me:secret@host/net", "^(?!.*secret)"),
+        ("http://me:secret@host:1/v1/models/net,grpc://me:secret@host:1/v1/models/net", "^(?!.*secret)"),
         ("nobody", "There is no variant 'nobody'"),
         ("net@1:nobody", "There is no variant 'nobody'"),
         ("net@", "version"),
@@ -123,6 +131,13 @@ def test_what_is_no_contestant_is_told(desk: Desk, text: str, problem: str) -> N
     with pytest.raises(SuiteError, match=problem):
         run(desk, "stock", text)
     assert desk.processes() == []
+
+
+def test_a_model_s_name_does_not_reach_the_terminal_as_a_command(desk: Desk) -> None:
+    told = json.dumps({"model_spec": {"name": "net\x1b[2J", "version": "1"}}).encode()
+    refused = pytest.raises(ServerError, match="does not say which model it serves")
+    with serving(finally_=say(answer(told))) as theirs, refused:
+        run(desk, None, theirs.url)
 
 
 def test_inputs_of_ones_own(desk: Desk, tmp_path: Path) -> None:
@@ -219,11 +234,23 @@ def test_a_gate_is_not_passed_only_where_that_is_certain() -> None:
         (Interval(0.97, 0.94, 1.0), 0.95),
         (Interval(1.4, 1.2, 1.6), 1.5),
         (Interval(1.4, 1.3, 1.5), 1.5),
+        (Interval(0.93, 0.92, 0.945), 0.95),  # by less than the noise: nobody can tell
     ):
         contest.check_outcome(finished(ratio), gate)
         contest.check_outcome(finished(ratio), None)
     with pytest.raises(GateFailed, match=r"optimized is 0\.91x as fast as stock, .* --min-ratio 0\.95"):
         contest.check_outcome(finished(Interval(0.91, 0.9, 0.92)), 0.95)
+
+
+def test_figures_of_one_alone_need_answers() -> None:
+    def alone(errors: int) -> list[record.Record]:
+        measured = Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
+        [one] = finished(Interval(1.0, 1.0, 1.0))
+        return [replace(one, verdict=None, alone=record.Alone(STOCK, measured, 14))]
+
+    contest.check_outcome(alone(6), None)
+    with pytest.raises(NotComparable, match="14 of 686 requests to stock failed, and 1% may"):
+        contest.check_outcome(alone(14), None)
 
 
 def test_without_a_verdict_there_is_another_code() -> None:

@@ -23,6 +23,7 @@ from tasks.lib.report import render
 from tasks.lib.rounds import Timeline
 from tasks.lib.settings import GRPC, MIXED, Plan
 from tasks.lib.store import Origin
+from tasks.lib.strict_json import as_json
 from tasks.lib.tolerance import Tolerance
 from tasks.lib.verdict import (
     BASELINE,
@@ -109,7 +110,7 @@ def strict(text: str) -> Any:
 
 def saved(*done: Record) -> dict[str, Any]:
     """What a reader of its result.json has."""
-    content: dict[str, Any] = strict(record.as_json(record.content(done)))
+    content: dict[str, Any] = strict(as_json(record.content(done)))
     return content
 
 
@@ -142,6 +143,7 @@ def test_what_only_one_run_says_has_its_name() -> None:
         "optimized: measured in 2 rounds, until 75 s were over",
         "another: measured in 2 rounds, until the interval was narrower than 2%",
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
+        "to compare p99 too, 1324 requests are needed, and this run has 672",
         "weights: seeded: timings hold, classes mean nothing",
     ]
 
@@ -169,6 +171,23 @@ def test_in_open_loop_the_rate_has_a_column_and_the_cap_has_none() -> None:
     assert [row["offered/s"] for row in rows] == ["20", "20"]
     assert "connections" not in rows[0]
     assert "offered/s" not in record.rows(saved(DONE))[0]
+
+
+@pytest.mark.parametrize(("growth", "said"), [(2.4, True), (1.5, False), (None, False)])
+def test_a_server_that_does_not_keep_up_is_told_in_open_loop_alone(growth: float | None, said: bool) -> None:
+    for rate in (20.0, None):
+        plan = replace(PLAN, rate=rate)
+        measured = {BASELINE: replace(SLOW, growth=growth), CANDIDATE: FAST}
+        notes = only(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan, measured=measured)))[
+            "notes"
+        ]
+        told = [note for note in notes if "keep up" in note]
+        assert bool(told) is (said and rate is not None)
+        if told:
+            assert told[0].startswith(
+                "stock does not keep up with 20 requests/s: in the later half of a block"
+            )
+            assert "2.4 times as long" in told[0]
 
 
 def test_a_model_without_probabilities_has_relative_differences() -> None:
@@ -204,6 +223,7 @@ def test_the_table_is_that_of_the_design() -> None:
     assert content["runs"][0]["notes"] == [
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
         "measured in 2 rounds, until 75 s were over",
+        "to compare p99 too, 1324 requests are needed, and this run has 672",
         "weights: seeded: timings hold, classes mean nothing",
     ]
 
@@ -267,6 +287,8 @@ def test_two_models_and_servers_of_others_are_named() -> None:
     assert record.rows(mixed)[1]["variant"] == "there:8501/resnet"
     both = saved(replace(DONE, engine=None, verdict=replace(COMPARED, baseline=theirs, candidate=theirs)))
     assert record.head(both).startswith("resnet@2 · servers that were there")
+    assert "tensorflow" in mixed["versions"]
+    assert "tensorflow" not in both["versions"], "nobody knows by what it executes"
     assert not any("seeded" in note for note in record.notes(both))
 
 
@@ -344,7 +366,7 @@ def test_keys_of_a_comparison() -> None:
     assert content["plan"] == {
         "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
         "warmup_seconds": 20.0, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
-        "protocol": "rest",
+        "protocol": "rest", "block_seconds": 1.0,
     }  # fmt: skip
     assert all(content["versions"].values())
     (run,) = content["runs"]
@@ -400,6 +422,7 @@ def test_keys_of_a_comparison() -> None:
             "errors": 0,
             "sent": [],
             "histogram": FAST.histogram,
+            "growth": None,
         },
     }
 
@@ -465,12 +488,12 @@ def plain(value: Any) -> Any:
 
 @given(st.dictionaries(st.text(max_size=3), values, max_size=3))
 def test_json_is_what_every_reader_takes(value: dict[str, Any]) -> None:
-    assert strict(record.as_json(value)) == plain(value)
+    assert strict(as_json(value)) == plain(value)
 
 
 @given(st.lists(st.none() | st.floats() | st.integers() | st.sampled_from(["baseline", ""]), min_size=1))
 def test_a_list_of_plain_values_is_one_line(values: list[Any]) -> None:
-    text = record.as_json({"blocks": values})
+    text = as_json({"blocks": values})
     assert len(text.splitlines()) == 3
     assert strict(text) == {"blocks": plain(values)}
 
@@ -500,7 +523,8 @@ def test_passwords_in_the_command_are_not_kept(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(None, "-"), (0.0312, "31.2"), (0.00004, "0.0"), (1.5, "1500.0")]
+    ("seconds", "shown"),
+    [(None, "-"), (0.0312, "31.2"), (0.00004, "0.040"), (0.00123, "1.23"), (1.5, "1500.0")],
 )
 def test_times_are_shown_in_milliseconds(seconds: float | None, shown: str) -> None:
     assert record.milliseconds(seconds) == shown

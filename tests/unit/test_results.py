@@ -29,6 +29,16 @@ def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> Non
     assert results.read(folder) == results.read(folder / "result.json") == saved(DONE)
 
 
+def test_a_name_that_leads_elsewhere_stays_in_the_folder_of_results(settings: Settings) -> None:
+    """A server of somebody else's calls its model what it likes."""
+    theirs = replace(COMPARED.candidate, model="../../../elsewhere@1")
+    folder = results.write(
+        settings.paths, record.content([replace(DONE, verdict=replace(COMPARED, candidate=theirs))])
+    )
+    assert folder.parent == settings.paths.results
+    assert folder.name == "2026-11-22T10-15-00-.._.._.._elsewhere"
+
+
 def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
     folders = [results.write(settings.paths, record.content([DONE])) for _ in range(3)]
     assert [folder.name for folder in folders] == [

@@ -197,6 +197,7 @@ NUMBERS = [
     "optimize.max_difference.f32",
     "optimize.max_difference.bf16",
     "benchmark.max_seconds",
+    "benchmark.block_seconds",
     "benchmark.warmup_seconds",
     "benchmark.timeout",
     "build.disk_gb",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import pytest
 
 from tasks.lib import stats, verdict, warmup
 from tasks.lib.agreement import Agreement
-from tasks.lib.errors import ServerError
+from tasks.lib.errors import NoAnswer
 from tasks.lib.load import Block, Load, Prepared
 from tasks.lib.rounds import Rounds, run_rounds, timeline, turns
 from tasks.lib.settings import Plan
@@ -83,7 +84,7 @@ def simulated(
     slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness, TWIN: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
     requests = dict.fromkeys(slow, half)
-    return run_rounds(connections, requests, plan, enough or after(ROUNDS))
+    return run_rounds(connections, requests, len(half), plan, enough or after(ROUNDS))
 
 
 def steady(count: int = 1000) -> Machine:
@@ -144,7 +145,7 @@ def test_progress_is_told_of_each_round() -> None:
     told: list[float] = []
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     begun = time.monotonic()
-    run_rounds(connections, {"a": [b""], "b": [b""]}, PLAN, after(5), told.append)
+    run_rounds(connections, {"a": [b""], "b": [b""]}, 1, PLAN, after(5), told.append)
     assert len(told) == 5
     assert 0 < sum(told) <= time.monotonic() - begun
 
@@ -154,7 +155,7 @@ def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: in
     """Two are measured in any case: without them there is no interval."""
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     plan = replace(PLAN, max_seconds=max_seconds)
-    assert len(run_rounds(connections, {"a": [b""], "b": [b""]}, plan, after(5))) == measured
+    assert len(run_rounds(connections, {"a": [b""], "b": [b""]}, 1, plan, after(5))) == measured
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
@@ -225,10 +226,64 @@ def test_a_measurement_counts_failed_requests_apart() -> None:
     assert measured.rate == pytest.approx(3 / 1.5)  # a failed request costs its time, too
 
 
+def test_more_samples_than_a_block_holds_all_get_their_turn() -> None:
+    """And in each half of a round all labels send the same ones."""
+    sent: list[list[str]] = []
+
+    class Noting(Simulated):
+        def closed(self, requests: Sequence[Prepared]) -> Block:
+            sent.append([one[0].decode() for one in requests])
+            return super().closed(requests)
+
+    machine = steady()
+    loads: list[Any] = [(label, Noting(label, machine)) for label in "ab"]
+    requests = {label: [(b"%d" % number,) for number in range(10)] for label in "ab"}
+    run_rounds(loads, requests, 4, PLAN, after(3))
+    assert ["".join(one) for one in sent] == [
+        each for one in ("0123", "4567", "8901", "2345", "6789", "0123") for each in (one, one)
+    ]
+
+
+def test_in_open_loop_the_same_arrivals_meet_all() -> None:
+    met: list[tuple[str, tuple[float, ...]]] = []
+
+    class Arriving(Simulated):
+        def open(self, requests: Sequence[Prepared], rate: float, arrivals: random.Random) -> Block:
+            met.append((self.label, tuple(arrivals.expovariate(rate) for _ in requests)))
+            return self.closed(requests)
+
+    machine = steady()
+    loads: list[Any] = [(label, Arriving(label, machine)) for label in "ab"]
+    run_rounds(loads, {"a": [b""], "b": [b""]}, 3, replace(PLAN, rate=100.0), after(3))
+    halves = [met[at : at + 2] for at in range(0, len(met), 2)]
+    assert all({label for label, _ in half} == {"a", "b"} and half[0][1] == half[1][1] for half in halves)
+    assert len({half[0][1] for half in halves}) == 6, "and others every time"
+
+
+@pytest.mark.parametrize(
+    ("rate", "block_seconds", "connections", "size"),
+    [(None, 1.0, 1, 24), (None, 1.0, 4, 96), (100.0, 1.0, 64, 200), (100.0, 0.5, 64, 100), (0.1, 1.0, 64, 2)],
+)
+def test_an_open_loop_s_block_is_as_long_as_a_queue_needs_to_show(
+    rate: float | None, block_seconds: float, connections: int, size: int
+) -> None:
+    plan = replace(PLAN, rate=rate, block_seconds=block_seconds, connections=connections)
+    assert plan.block == size
+
+
+def test_a_queue_shows_in_the_later_halves_of_blocks() -> None:
+    def growth(*blocks: list[float]) -> float | None:
+        return verdict.measure([Block(np.array(one), 1.0, 0, (len(one),)) for one in blocks]).growth
+
+    assert growth([1.0, 1.0, 9.0, 3.0, 3.0], [1.0, 3.0]) == pytest.approx(3.0)  # the middle one is in neither
+    assert growth([1.0], [2.0]) is None
+
+
 def test_turns_takes_each_request_in_turn() -> None:
     assert turns([b"a", b"b", b"c"], 7) == [b"a", b"b", b"c", b"a", b"b", b"c", b"a"]
     assert turns([b"a", b"b", b"c"], 2) == [b"a", b"b"]
     assert turns([b"a"], 0) == []
+    assert turns([b"a", b"b", b"c"], 3, 5) == [b"c", b"a", b"b"]
 
 
 # Honesty. Thousands of decisions are made by the very statistics; hundreds by whole simulated runs.
@@ -335,14 +390,20 @@ def told(speedup: stats.Interval, noise: float, errors: int = 0, agreement: Agre
         (
             stats.Interval(0.905, 0.9, 0.91),
             0.02,
-            "optimized is slower than stock: 0.91x (95% CI 0.90 to 0.91; the machine's own noise is 2.0%), "
-            "and answers the same.",
+            "optimized is slower than stock: 0.905x (95% CI 0.900 to 0.910; the machine's own noise is 2.0%"
+            "), and answers the same.",
         ),
         (
             stats.Interval(1.01, 0.99, 1.03),
             0.004,
             "cannot tell on this machine whether optimized is faster or slower than stock: "
             "1.01x (95% CI 0.99 to 1.03; the machine's own noise is 0.4%); it answers the same.",
+        ),
+        (
+            stats.Interval(1.004, 1.002, 1.006),
+            0.001,
+            "optimized is faster than stock: 1.004x (95% CI 1.002 to 1.006; the machine's own noise is 0.1%"
+            "), and answers the same.",
         ),
     ],
 )
@@ -421,8 +482,8 @@ def url(server: Any) -> str:
 def test_blocks_are_told_in_the_order_in_which_they_were_sent() -> None:
     with serving() as server, Load([server.url], 10) as load:
         loads = [(label, load) for label in (BASELINE, CANDIDATE, TWIN)]
-        requests = {label: [load.prepare(b"{}")] * 4 for label, _ in loads}
-        rounds = run_rounds(loads, requests, PLAN, after(3))
+        requests = {label: [load.prepare(b"{}")] for label, _ in loads}
+        rounds = run_rounds(loads, requests, 4, PLAN, after(3))
     told = timeline(rounds)
     assert told.label == tuple(label for one in rounds for label in (*one, *reversed(one)))
     assert len(told.label) == len(told.start) == len(told.p50) == len(told.rate) == 18
@@ -455,13 +516,14 @@ def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], bloc
 
 def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping[str, list[Block]]]:
     with serving(*script, finally_=last) as server, Load([server.url], plan.timeout) as connection:
-        requests = {"stock": [connection.prepare(b"{}")] * plan.block_requests}
-        return list(run_rounds([("stock", connection)], requests, plan, after(3)))
+        requests = {"stock": [connection.prepare(b"{}")]}
+        size = plan.block_requests
+        return list(run_rounds([("stock", connection)], requests, size, plan, after(3)))
 
 
 def test_a_server_that_stops_answering_is_told() -> None:
     plan = replace(PLAN, block_requests=2, warmup_seconds=0, timeout=0.1)
-    with pytest.raises(ServerError, match="The stock answered no request of a whole block"):
+    with pytest.raises(NoAnswer, match=r"http://127\.0\.0\.1:\d+/\S+ answered none of 2 requests in a row"):
         rounds_against([say()] * 6, keep_silent, plan)
 
 

@@ -103,7 +103,7 @@ def _outcome(run: Run, link: str | None) -> Element:
         shown, kind = "≠", "spoilt"
     else:
         p50 = verdict["comparisons"][P50]
-        shown, kind = f"{p50['ratio']:.2f}{TIMES}", figures.WORDS[p50["outcome"]]
+        shown, kind = f"{p50['ratio']:.{record.interval(p50).digits}f}{TIMES}", figures.WORDS[p50["outcome"]]
         if kind == "unclear":
             shown = f"≈ {shown}"
     sentence = node("span", run["sentence"])

@@ -12,7 +12,7 @@ from tasks.lib.histogram import Histogram
 from tasks.lib.page.markup import node, table
 from tasks.lib.page.plots import Band, Chart, Point, Series, ruler, strip
 from tasks.lib.page.scales import Axis, chosen, linear, logarithmic, tail
-from tasks.lib.record import Content, Run, is_swept, milliseconds, run_name, sides_of
+from tasks.lib.record import Content, Run, interval, is_swept, milliseconds, run_name, sides_of
 from tasks.lib.verdict import BASELINE, CONTROL, NEW, P50
 
 KINDS = ("baseline", "candidate")
@@ -44,7 +44,7 @@ def speedups(rows: Sequence[tuple[str, Content]], title: str) -> Element:
     )
     shown = []
     for label, one in rows:
-        value = f"{one['ratio']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+        value = str(interval(one))
         told = f"{label}: {value}, noise {one['noise']:.1%}"
         line = node("p", node("span", label), node("span", value, class_="value"), class_="row")
         kind = WORDS[one["outcome"]]
