@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -18,9 +19,16 @@ PATIENCE = 60  # seconds; how long anything may take before the test fails
 
 def free_port() -> int:
     """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ones, which two calls of free_port need not give."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def start(*flags: str) -> subprocess.Popen[str]:
@@ -48,18 +56,19 @@ class Server:
     """A running server; as a context manager it is ready on entry and gone on exit."""
 
     def __init__(self, *flags: str) -> None:
-        self.port, self.grpc_port = free_port(), free_port()
+        self.port, self.grpc_port = free_ports(2)
         self.process = start(f"--rest_api_port={self.port}", f"--port={self.grpc_port}", *flags)
         self.log: list[str] = []
-        self._listening = threading.Event()
+        self._listens = False
+        self._changed = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
     def __enter__(self) -> Server:
-        if not self._listening.wait(PATIENCE):
+        self._changed.wait(PATIENCE)
+        if not self._listens:  # too slow, or at its end
             self.process.kill()
             raise AssertionError("the server did not start:\n" + "".join(self.log))
-        assert self.process.poll() is None, "".join(self.log)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,5 +103,6 @@ class Server:
         for line in self.process.stderr:
             self.log.append(line)
             if "Exporting HTTP/REST API at" in line:
-                self._listening.set()
-        self._listening.set()  # the program has ended: nothing more to wait for
+                self._listens = True
+                self._changed.set()
+        self._changed.set()  # the program has ended: nothing more to wait for

@@ -327,8 +327,3 @@ def test_other_models_by_a_request(models: Path) -> None:
         metrics = values(page(server)[2])
         assert metrics[f":tensorflow:cc:saved_model:load_attempt_count{{{loaded}}}"] == 2
         wait_for(lambda: server.call("POST", "/v1/models/old:predict", body)[0] == 404)
-
-
-def test_no_grpc(models: Path) -> None:
-    with Server(f"--model_base_path={models / 'keras'}", "--port=0") as server:
-        assert not any("gRPC" in line for line in server.log)

@@ -129,8 +129,10 @@ def test_newest_version_deadline_and_a_clean_end(models: Path, tmp_path: Path) -
         (tmp_path / version).symlink_to(models / "module" / "3")
     (tmp_path / "11").write_text("a file, not a version")
     flags = ("--model_name=module", f"--model_base_path={tmp_path}", "--rest_api_timeout_in_ms=500")
-    with Server(*flags) as server:
+    with Server(*flags, "--port=0") as server:
         log = "".join(server.log)
+        assert "gRPC" not in log
+        assert not is_listening(server.grpc_port)
         assert f"Exporting HTTP/REST API at:127.0.0.1:{server.port}" in log
         assert "loaded servable version {name: module version: 10}" in log
         status, answer = server.call("GET", "/v1/models/module")
