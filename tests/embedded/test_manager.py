@@ -392,9 +392,9 @@ def test_a_model_that_is_wanted_again_while_it_is_unloaded(served: Served) -> No
     with served.models.use("new"):
         manager.reload([old], PATIENCE)
         wait_for(lambda: served.states("new") == {1: "UNLOADING"})
+        looks = manager.looks
         thread = threading.Thread(target=manager.reload, args=([old, new], PATIENCE))
         thread.start()
-        looks = manager.looks
         wait_for(lambda: manager.looks > looks or not thread.is_alive())
     thread.join(PATIENCE)
     assert served.states("new") == {1: "AVAILABLE"}

@@ -135,7 +135,7 @@ def test_what_is_no_tensor(proto: TensorProto) -> None:
 def test_shapes_that_cost_nothing_to_send_are_bounded_together() -> None:
     """Some 20 bytes each: it would take 60 GB of memory to make arrays of all of them."""
     large, small = _proto("float32", [2**24]), _proto("float32", [2], float_val=[1])
-    same(from_protos({"x": large})["x"], np.zeros(2**24, np.float32))
+    assert from_protos({"x": large})["x"].nbytes == 64 * 2**20
     with pytest.raises(InvalidArgument, match="tensor parsing error: x1 has 16777216 elements"):
         from_protos({f"x{number}": large for number in range(1000)})
     with pytest.raises(InvalidArgument, match="of which 1 were sent"):
