@@ -33,8 +33,8 @@ from tasks.lib import report, stats  # noqa: E402
 from tasks.lib.client import Client  # noqa: E402
 from tasks.lib.inputs import photos_in, requests_for  # noqa: E402
 from tasks.lib.load import Load  # noqa: E402
+from tasks.lib.rounds import Rounds, medians, rates, run_rounds, turns  # noqa: E402
 from tasks.lib.settings import Plan  # noqa: E402
-from tasks.lib.verdict import Rounds, medians, rates, run_rounds, turns  # noqa: E402
 from tests.benchmarks.peers import contract, environments  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
 from tests.unit.scripted import free_port  # noqa: E402
@@ -172,10 +172,10 @@ def measured(urls: Mapping[str, str], bodies: Sequence[bytes], connections: int,
     )
     with ExitStack() as stack:
         loads = [(name, stack.enter_context(Load([url], 60, connections))) for name, url in urls.items()]
-        blocks = {name: turns([load.prepare(body) for body in bodies], plan.block) for name, load in loads}
+        prepared = {name: [load.prepare(body) for body in bodies] for name, load in loads}
         for name, load in loads:
-            load.closed(blocks[name])
-        return run_rounds(loads, blocks, plan, lambda done: len(done) >= rounds)
+            load.closed(turns(prepared[name], plan.block))
+        return run_rounds(loads, prepared, plan.block, plan, lambda done: len(done) >= rounds)
 
 
 def table(rounds: Rounds) -> list[dict[str, object]]:
