@@ -5,7 +5,8 @@
 Peers serve with TensorFlow, each without batching and with batches of up to 8 photos (peers/*_app.py say
 how). First all servers answer the sample photos; one that says another class than `stock` ends the run. Then
 all are measured in alternation, over 1 connection and over 8, and each variant of ours is compared with the
-best of the peers there. peers/environments.py makes the peers' environments.
+best of the peers there. A peer is stopped (SIGSTOP) while others are measured, since LitServe's batches and
+Ray take a tenth of a core each while nobody asks them. peers/environments.py makes the peers' environments.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -32,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from tasks.lib import report, stats  # noqa: E402
 from tasks.lib.client import Client  # noqa: E402
 from tasks.lib.inputs import photos_in, requests_for  # noqa: E402
-from tasks.lib.load import Load  # noqa: E402
+from tasks.lib.load import Block, Load, Prepared  # noqa: E402
 from tasks.lib.rounds import Rounds, medians, rates, run_rounds, turns  # noqa: E402
 from tasks.lib.settings import Plan  # noqa: E402
 from tests.benchmarks.peers import contract, environments  # noqa: E402
@@ -43,6 +45,7 @@ OURS = ("stock", "stock-batched", "optimized")
 BLOCKS = {1: 24, 8: 8}
 """Connections -> requests over each of them in one half of a round."""
 PATIENCE = 180  # seconds until a peer must have answered
+SETTLE = 0.3  # seconds that a peer has to wake up
 GRACE = 15  # seconds that a peer has to end by itself
 APPS = ROOT / "tests" / "benchmarks" / "peers"
 
@@ -67,9 +70,33 @@ PEERS = (
 )
 
 
+class PausedLoad(Load):
+    """A load on a peer that is stopped but while a block is sent."""
+
+    def __init__(self, process: psutil.Process, url: str, connections: int) -> None:
+        super().__init__([url], PATIENCE, connections)
+        self._process = process
+
+    def closed(self, requests: Sequence[Prepared]) -> Block:
+        for process in _family(self._process):
+            process.resume()
+        time.sleep(SETTLE)
+        try:
+            return super().closed(requests)
+        finally:
+            for process in _family(self._process):
+                process.suspend()
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
 @contextlib.contextmanager
-def serving(peer: Peer, environment: Path, model: Path, photo: Path, log: Path) -> Iterator[dict[str, str]]:
-    """Start a peer. Yields the model's addresses by name, as soon as the port is open."""
+def serving(
+    peer: Peer, environment: Path, model: Path, photo: Path, log: Path
+) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    """Start a peer. Yields its process, and the model's addresses by name; it answers later."""
     port = str(free_port())
     added = {contract.MODEL: str(model), contract.PHOTO: str(photo), contract.PORT: port}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "BENTOML_DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -86,8 +113,12 @@ def serving(peer: Peer, environment: Path, model: Path, photo: Path, log: Path) 
             start_new_session=True,
         )
     try:
-        yield {name: f"http://127.0.0.1:{port}{at}{contract.NAME}" for name, at in peer.servers.items()}
+        urls = {name: f"http://127.0.0.1:{port}{at}{contract.NAME}" for name, at in peer.servers.items()}
+        yield psutil.Process(process.pid), urls
     finally:
+        with contextlib.suppress(psutil.Error):  # it may have ended by itself
+            for member in _family(psutil.Process(process.pid)):
+                member.resume()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)  # after which Ray ends its own daemons
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -143,23 +174,36 @@ def main() -> None:
         model = models / "resnet" / version["version"]
         samples = requests_for(Client(urls["stock"]).metadata(), photos)
         bodies = [sample.body for sample in samples]
+        processes: dict[str, psutil.Process] = {}
         classes = answered("stock", urls["stock"], bodies)
         for number, peer in enumerate(PEERS):
             if wanted and not wanted & set(peer.servers):
                 continue
             log = folder / f"peer-{number}.log"
             begun = serving(peer, options.environments, model, photos[0], log)
-            for name, url in stack.enter_context(begun).items():
+            process, addresses = stack.enter_context(begun)
+            for name, url in addresses.items():
                 if answered(name, url, bodies, log) != classes:
                     raise SystemExit(f"{name} answers other classes than stock")
                 print(f"{name} answers as stock does", file=sys.stderr)
-                urls[name] = url
+                urls[name], processes[name] = url, process
+            for member in _family(process):
+                member.suspend()
         for connections in BLOCKS:
             print(f"\n{connections} connection(s)")
-            print(report.render(table(measured(urls, bodies, connections, options.rounds))), flush=True)
+            print(
+                report.render(table(measured(urls, processes, bodies, connections, options.rounds))),
+                flush=True,
+            )
 
 
-def measured(urls: Mapping[str, str], bodies: Sequence[bytes], connections: int, rounds: int) -> Rounds:
+def measured(
+    urls: Mapping[str, str],
+    processes: Mapping[str, psutil.Process],
+    bodies: Sequence[bytes],
+    connections: int,
+    rounds: int,
+) -> Rounds:
     plan = Plan(
         ci_width=0,
         max_seconds=float("inf"),
@@ -167,11 +211,21 @@ def measured(urls: Mapping[str, str], bodies: Sequence[bytes], connections: int,
         block_requests=BLOCKS[connections],
         warmup_seconds=0,
         seed=1,
-        timeout=60,
+        timeout=PATIENCE,
         connections=connections,
     )
     with ExitStack() as stack:
-        loads = [(name, stack.enter_context(Load([url], 60, connections))) for name, url in urls.items()]
+        loads = [
+            (
+                name,
+                stack.enter_context(
+                    PausedLoad(processes[name], url, connections)
+                    if name in processes
+                    else Load([url], PATIENCE, connections)
+                ),
+            )
+            for name, url in urls.items()
+        ]
         prepared = {name: [load.prepare(body) for body in bodies] for name, load in loads}
         for name, load in loads:
             load.closed(turns(prepared[name], plan.block))
