@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import grpc
 import pytest
+from embedded_server.serving import let_nobody_in
 from embedded_server.versions import list_versions
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raw import Raw, ask, request
@@ -262,6 +265,24 @@ def test_a_second_signal_cuts_off_what_is_in_flight(models: Path) -> None:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(PATIENCE) == 1
         assert request.answer().startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's filter is Linux's")
+def test_who_was_let_in_is_served_and_nobody_else_is_let_in() -> None:
+    """Or whoever connected between the last accept() and close() would be reset."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as late:
+        address = listener.getsockname()
+        with socket.create_connection(address) as early:
+            let_nobody_in(listener)
+            late.setblocking(False)
+            assert late.connect_ex(address) == errno.EINPROGRESS
+            early.sendall(b"x")
+            served, _ = listener.accept()
+            with served:
+                assert served.recv(1) == b"x"
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
 
 
 def test_the_end_under_load_loses_no_request(models: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import functools
 import logging
 import resource
 import signal
 import socket
+import struct
+import sys
 import time
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -33,6 +37,7 @@ _BACKLOG = 2048
 _THREADS_PER_CPU = 4  # TensorFlow Serving's own default for --rest_api_num_threads and --grpc_max_threads
 _FILES = 256  # open files beside the connections
 _TICK = 0.1  # seconds between two ticks of uvicorn's
+_SO_ATTACH_FILTER, _BPF_RET = 26, 0x06  # asm-generic/socket.h, linux/bpf_common.h
 _STEP = 0.02  # seconds between two looks at whether the server can end
 
 _log = logging.getLogger(__name__)
@@ -187,6 +192,7 @@ class _Server(uvicorn.Server):
     async def _close_listener(self, listener: socket.socket) -> None:
         """Stop listening; who has been let in by the system until then, is served."""
         last = listener.dup()
+        let_nobody_in(last)
         for server in self.servers:
             server.close()
         listener.close()
@@ -201,6 +207,20 @@ class _Server(uvicorn.Server):
                 )
         except OSError:  # there is nobody left
             last.close()
+
+
+def let_nobody_in(listener: socket.socket) -> None:
+    """Have the system drop all that arrives for a listening socket, where it can (Linux).
+
+    Whoever connected between the last accept() and close() would be reset. A dropped client's system tries
+    again after a second, and is refused.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", _BPF_RET, 0, 0, 0))  # a packet's 0 first bytes
+    program = struct.pack("HL", 1, ctypes.addressof(nothing))  # linux/filter.h, sock_fprog
+    with contextlib.suppress(OSError):  # a sandbox may forbid it
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def _allow_open_files(number: int) -> None:
