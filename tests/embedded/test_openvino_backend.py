@@ -106,15 +106,40 @@ def test_each_of_many_gets_its_own_answer(folders: dict[str, Path]) -> None:
 
 def test_a_second_request_does_not_wait_for_the_first(folders: dict[str, Path]) -> None:
     backend = load(folders[TF1])
-    body = backend._programs["serving_default"]._body
-    if body._many is body._alone:
-        pytest.skip("one CPU: nothing runs side by side")
     image = {"image_bytes": np.array(PHOTOS[:1], dtype=object)}
     backend.run("serving_default", image)
+    body = backend._programs["serving_default"]._body
+    (compiled,) = body._compiled.values()
+    if compiled._many is compiled._alone:
+        pytest.skip("one CPU: nothing runs side by side")
     with body.entered():
-        busy = body._alone.get()
+        busy = [compiled._alone._free.get() for _ in range(compiled._alone._free.qsize())]
         done = threading.Thread(target=backend.run, args=("serving_default", image), daemon=True)
         done.start()
         done.join(PATIENCE)
         assert not done.is_alive()
-        body._alone.put(busy)
+        for request in busy:
+            compiled._alone._free.put(request)
+
+
+def test_more_rows_than_one_are_compiled_for_when_they_come(folders: dict[str, Path]) -> None:
+    backend = load(folders[TF1])
+    body = backend._programs["serving_default"]._body
+
+    def ask(photos: list[bytes]) -> Array:
+        images = np.array(photos, dtype=object)
+        return backend.run("serving_default", {"image_bytes": images})["probabilities"]
+
+    alone = np.concatenate([ask([photo]) for photo in PHOTOS])
+    assert set(body._compiled) == {"one row"}
+    with ThreadPoolExecutor(8) as threads:
+        for together in threads.map(ask, [PHOTOS] * 8):
+            np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7)
+    assert set(body._compiled) == {"one row", "any rows"}
+
+
+@pytest.mark.parametrize("style", [TF1, TF2])
+def test_one_photo_is_decoded_in_the_requests_own_thread(folders: dict[str, Path], style: str) -> None:
+    front = load(folders[style])._programs["serving_default"]._front
+    assert front is not None
+    assert front._call_for_one is not front._call

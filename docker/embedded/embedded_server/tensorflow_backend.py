@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,14 +193,22 @@ class TensorFlowBackend:
 
 
 def session_callable(
-    session: tf.compat.v1.Session, feeds: Sequence[str], fetches: Sequence[str], timeout: float
+    session: tf.compat.v1.Session,
+    feeds: Sequence[str],
+    fetches: Sequence[str],
+    timeout: float,
+    *,
+    in_callers_thread: bool = False,
 ) -> Callable[..., Sequence[Array]]:
     """A function of the arrays fed to the tensors `feeds` that gives those of `fetches`.
 
     timeout: seconds after which TensorFlow gives a call up; 0 for never.
+    in_callers_thread: execute there, one operation after the other, instead of in the session's threads.
     """
     options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
     options.run_options.timeout_in_ms = round(timeout * 1000)
+    if in_callers_thread:
+        options.run_options.inter_op_thread_pool = -1  # protobuf/config.proto
     # Session.make_callable, the public form, goes through Session.run wherever tensors are fed: 0.15 ms more.
     call: Callable[..., Sequence[Array]] = session._make_callable_from_options(options)
     return call
@@ -252,18 +260,27 @@ def _signatures_without_variables(
     return [
         name
         for name, proto in signature_defs.items()
-        if proto.inputs and lacking & _ancestors(graph, [info.name for info in proto.outputs.values()])
+        if proto.inputs and lacking & _needed(graph, [info.name for info in proto.outputs.values()])
     ]
 
 
-def _ancestors(graph: tf.Graph, tensors: Sequence[str]) -> set[str]:
-    """The names of all operations that the tensors are computed from."""
-    waiting = [graph.get_tensor_by_name(name).op for name in tensors if name]
-    seen: set[str] = set()
+def _needed(graph: tf.Graph, tensors: Sequence[str]) -> set[str]:
+    """The names of all operations that are executed for the tensors."""
+    outputs = [graph.get_tensor_by_name(name).op for name in tensors if name]
+    found = reached(
+        outputs, lambda operation: [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+    )
+    return {operation.name for operation in found}
+
+
+def reached(
+    operations: Iterable[tf.Operation], following: Callable[[tf.Operation], Iterable[tf.Operation]]
+) -> list[tf.Operation]:
+    """The operations, and all that follow from them, each once."""
+    waiting, found = list(operations), {}
     while waiting:
         operation = waiting.pop()
-        if operation.name not in seen:
-            seen.add(operation.name)
-            waiting.extend(tensor.op for tensor in operation.inputs)
-            waiting.extend(operation.control_inputs)
-    return seen
+        if operation.name not in found:
+            found[operation.name] = operation
+            waiting.extend(following(operation))
+    return list(found.values())
