@@ -23,7 +23,8 @@ tensors         TensorProto to arrays and back
 messages        TensorFlow Serving's messages, executed
 metadata        the answers to status and metadata calls
 metrics         what is counted, for Prometheus; monitoring says where that is read
-rest            the HTTP interface (ASGI)
+rest            the HTTP interface
+workers         the threads that execute what comes over it
 grpc_api        the gRPC interface
 serving         sockets, signals, and the way out
 artefact        the optimized artefact on disk

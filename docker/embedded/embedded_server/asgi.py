@@ -20,8 +20,9 @@ from embedded_server.errors import (
     error_document,
     retry_after,
 )
-from embedded_server.limits import Body, Limits, Memory, Workers
+from embedded_server.limits import Body, Limits, Memory
 from embedded_server.rest import Answer, RestApi
+from embedded_server.workers import Workers
 
 _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
@@ -53,11 +54,6 @@ class HttpApp:
     def leave(self) -> None:
         """The server is about to end: say that it is not ready, and close connections with their answers."""
         self._leaving = self._api.leaving = True
-
-    def end(self) -> None:
-        """Start nothing any more."""
-        self._workers.end()
-        self._desk.end()
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         connection: Connection = scope["connection"]
@@ -118,21 +114,20 @@ class HttpApp:
         def expire() -> None:
             nonlocal expired
             expired = True
-            future.cancel()
+            call.answer.cancel()
 
         try:
-            running = (self._desk if method == "GET" else self._workers).submit(work)
+            # The call does hold the memory until it is over.
+            call = (self._desk if method == "GET" else self._workers).submit(work, body.release)
         except ServingError:
             body.release()
             raise
-        # Not before the call is over, or will never be made: so long it does hold the memory.
-        running.add_done_callback(lambda _: body.release())
-        future = asyncio.wrap_future(running)
         # asyncio.wait_for and asyncio.wait do the same in twice the time.
         timer = asyncio.get_running_loop().call_later(self._timeout, expire)
         try:
-            return await future
+            return await call.answer
         except asyncio.CancelledError:
+            call.give_up()
             if expired:
                 raise DeadlineExceeded(f"not answered within {self._timeout:g} s") from None
             self.cut_off += not connection.gone

@@ -7,14 +7,9 @@ to a full batching queue), so that a client learns at once that it has to come b
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from embedded_server.errors import TooLarge, Unavailable
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -83,36 +78,3 @@ class Body:
         self._pieces = []
         self._memory.give_back(self._size)
         self._size = 0
-
-
-class Workers:
-    """The threads that execute requests, and a bounded queue before them."""
-
-    def __init__(self, threads: int, queued: int) -> None:
-        """threads: requests executed at once. queued: requests that may wait beside them."""
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="request")
-        self._places = threads + queued
-        self._queued = queued
-        self._lock = threading.Lock()
-
-    def submit(self, function: Callable[..., _Result], *arguments: Any) -> Future[_Result]:
-        """Call a function in one of the threads. Raise Unavailable where the queue is full.
-
-        A call that is cancelled while it waits is never made, and its place is free at once. One that is
-        being executed cannot be cancelled: it keeps its place until it ends, whoever still waits for it.
-        """
-        with self._lock:
-            if not self._places:
-                raise Unavailable(f"too many requests: {self._queued} are waiting already")
-            self._places -= 1
-        future = self._executor.submit(function, *arguments)
-        future.add_done_callback(self._leave)
-        return future
-
-    def end(self) -> None:
-        """Start nothing any more; what is being executed goes on."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-    def _leave(self, _: Future[Any]) -> None:
-        with self._lock:
-            self._places += 1

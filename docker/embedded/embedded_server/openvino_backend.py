@@ -308,8 +308,11 @@ class _Requests:
     def infer(self, given: Mapping[str, Array], tensors: Iterable[str]) -> list[Array]:
         request = self._free.get()
         try:
-            request.start_async(given, share_inputs=True)
-            request.wait()
+            if self.streams == 1:  # executed here and now, with no thread to wake
+                request.infer(given, share_inputs=True)
+            else:
+                request.start_async(given, share_inputs=True)
+                request.wait()
             return [_array(request.get_tensor(tensor)) for tensor in tensors]
         finally:
             self._free.put(request)

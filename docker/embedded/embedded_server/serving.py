@@ -24,11 +24,12 @@ from embedded_server.cpus import cpu_count
 from embedded_server.errors import StartError
 from embedded_server.flags import Flags
 from embedded_server.inference import Inference
-from embedded_server.limits import Memory, Workers
+from embedded_server.limits import Memory
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.rest import RestApi
 from embedded_server.servable import Models
+from embedded_server.workers import Workers
 
 if TYPE_CHECKING:
     from embedded_server.grpc_api import GrpcServer
@@ -118,7 +119,6 @@ def serve(
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     _log.info("Exporting HTTP/REST API at:%s:%d ...", flags.rest_api_host, flags.rest_api_port)
     server.run(sockets=[listener])
-    app.end()
     return app.cut_off + (grpc_server.stopped() if grpc_server else 0)
 
 
