@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import saved_models
 import tensorflow as tf
 from embedded_server import convert, seeded
 from embedded_server.backend import Array
-from embedded_server.openvino_backend import OpenVinoBackend
+from embedded_server.openvino_backend import OpenVinoBackend, _ends_by_itself
+from embedded_server.tensorflow_backend import session_callable
 from running import PATIENCE
 
 PHOTOS = [
@@ -112,7 +115,9 @@ def test_a_second_request_does_not_wait_for_the_first(folders: dict[str, Path]) 
     (compiled,) = body._compiled.values()
     if compiled._many is compiled._alone:
         pytest.skip("one CPU: nothing runs side by side")
-    with body.entered():
+    with contextlib.ExitStack() as requests:
+        for _ in range(compiled._few):
+            requests.enter_context(body.entered())
         busy = [compiled._alone._free.get() for _ in range(compiled._alone._free.qsize())]
         done = threading.Thread(target=backend.run, args=("serving_default", image), daemon=True)
         done.start()
@@ -143,3 +148,62 @@ def test_one_photo_is_decoded_in_the_requests_own_thread(folders: dict[str, Path
     front = load(folders[style])._programs["serving_default"]._front
     assert front is not None
     assert front._call_for_one is not front._call
+
+
+def counted(turns: Callable[[tf.Tensor], tf.Tensor]) -> tf.Graph:
+    """A loop that goes round as often as `turns` says of a fed vector of whole numbers."""
+    graph = tf.Graph()
+    tf.compat.v1.disable_control_flow_v2()
+    with graph.as_default():
+        fed = tf.compat.v1.placeholder(tf.int32, [None])
+        end = turns(fed)
+        tf.while_loop(lambda i: i < end, lambda i: (i + 1,), (0,))
+    tf.compat.v1.enable_control_flow_v2()
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("turns", "ends"),
+    [
+        (lambda fed: tf.shape(fed)[0], True),
+        (lambda fed: tf.shape(tf.cast(tf.identity(fed), tf.float32))[0], True),
+        (lambda fed: tf.constant(5), True),
+        (lambda fed: fed[0], False),
+        (lambda fed: tf.shape(tf.range(fed[0]))[0], False),
+        (lambda fed: tf.shape(tf.where(fed > 0))[0], False),
+        (lambda fed: tf.shape(tf.repeat(fed, fed))[0], False),
+    ],
+    ids=["shape", "shape of a cast", "constant", "value", "range", "where", "repeat"],
+)
+def test_a_loop_ends_by_itself_where_no_value_says_when(
+    turns: Callable[[tf.Tensor], tf.Tensor], ends: bool
+) -> None:
+    assert _ends_by_itself(counted(turns)) == ends
+
+
+def test_a_call_in_the_callers_thread_is_executed_there() -> None:
+    def threads(*, in_callers_thread: bool) -> set[int]:
+        seen = set()
+
+        def note() -> np.int64:
+            seen.add(threading.get_ident())
+            return np.int64(0)
+
+        with tf.Graph().as_default() as graph:
+            result = tf.numpy_function(note, [], tf.int64)
+        with tf.compat.v1.Session(graph=graph) as session:
+            session_callable(session, [], [result.name], 0, in_callers_thread=in_callers_thread)()
+        return seen
+
+    assert threads(in_callers_thread=True) == {threading.get_ident()}
+    assert threading.get_ident() not in threads(in_callers_thread=False)
+
+
+def test_a_first_request_that_fails_leaves_all_streams_free(folders: dict[str, Path]) -> None:
+    backend = load(folders[TF1])
+    (compiled,) = backend._programs["serving_default"]._body._compiled.values()
+    free = [requests._free.qsize() for requests in (compiled._alone, compiled._many)]
+    with pytest.raises((RuntimeError, TypeError)):
+        compiled.infer({"nothing": np.zeros(1)}, [], 1)
+    assert [requests._free.qsize() for requests in (compiled._alone, compiled._many)] == free
+    backend.run("serving_default", {"image_bytes": np.array(PHOTOS[:1], dtype=object)})

@@ -6,7 +6,8 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from conditions import wait_for
@@ -37,6 +38,10 @@ class Overs:
         return lambda: self.names.append(name)
 
 
+def run(body: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(body, PATIENCE))
+
+
 async def begun(held: Held) -> None:
     assert await asyncio.to_thread(held.begun.wait, PATIENCE)
 
@@ -50,7 +55,7 @@ def test_answers_and_errors_come_back() -> None:
         assert over.names == ["good", "bad"]
         assert await workers.submit(lambda: 6, over("again")).answer == 6, "the thread is still there"
 
-    asyncio.run(body())
+    run(body())
 
 
 def test_as_many_are_executed_at_once_as_there_are_threads() -> None:
@@ -67,7 +72,7 @@ def test_as_many_are_executed_at_once_as_there_are_threads() -> None:
             held.let_go.set()
         assert await asyncio.gather(*(call.answer for call in calls)) == ["done"] * 4
 
-    asyncio.run(body())
+    run(body())
 
 
 def test_a_full_queue_refuses_until_a_waiting_call_is_given_up() -> None:
@@ -89,7 +94,7 @@ def test_a_full_queue_refuses_until_a_waiting_call_is_given_up() -> None:
         assert not never.is_set()
         assert over.names == ["waiting", "executed", "last"]
 
-    asyncio.run(body())
+    run(body())
 
 
 def test_what_is_being_executed_keeps_its_place_until_it_ends() -> None:
@@ -108,7 +113,31 @@ def test_what_is_being_executed_keeps_its_place_until_it_ends() -> None:
         assert over.names == ["held"]
         assert await workers.submit(int, over("next")).answer == 0
 
-    asyncio.run(body())
+    run(body())
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def body() -> None:
+        workers, over = Workers(2, 0), Overs()
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            for _ in range(3):
+                with pytest.raises(Unavailable, match="can't start new thread"):
+                    workers.submit(int, over("refused"))
+        held = Held()
+        first = workers.submit(held, over("first"))
+        await begun(held)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            second = workers.submit(int, over("second"))
+        held.let_go.set()
+        assert await first.answer == "done"
+        assert await second.answer == 0, "the only thread executes it"
+
+    run(body())
 
 
 def test_a_thread_that_waits_holds_nothing_of_the_last_request() -> None:
@@ -125,7 +154,7 @@ def test_a_thread_that_waits_holds_nothing_of_the_last_request() -> None:
         gc.collect()
         await asyncio.to_thread(wait_for, lambda: there() is None)
 
-    asyncio.run(body())
+    run(body())
 
 
 def test_a_call_may_end_after_the_loop() -> None:
@@ -138,6 +167,6 @@ def test_a_call_may_end_after_the_loop() -> None:
     async def ask() -> None:
         assert await workers.submit(lambda: 8, lambda: None).answer == 8
 
-    asyncio.run(leave())
+    run(leave())
     held.let_go.set()
-    asyncio.run(ask())
+    run(ask())

@@ -117,7 +117,7 @@ class HttpApp:
             call.answer.cancel()
 
         try:
-            # The call does hold the memory until it is over.
+            # The body's memory counts until the call is over.
             call = (self._desk if method == "GET" else self._workers).submit(work, body.release)
         except ServingError:
             body.release()

@@ -188,7 +188,8 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         "--tensorflow_intra_op_parallelism",
         type=_number(0),
         default=0,
-        help="threads within an operation (%(default)s: TensorFlow decides)",
+        help="threads within an operation (%(default)s: TensorFlow decides; "
+        "one for the part of an optimized model that TensorFlow executes)",
     )
     add(
         "--tensorflow_inter_op_parallelism",

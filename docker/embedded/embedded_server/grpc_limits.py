@@ -1,4 +1,4 @@
-"""What gRPC takes on at once, as limits.py has it for REST.
+"""What gRPC takes on at once, as workers.py has it for REST.
 
 grpcio's synchronous server has a thread wait for each message that was announced, so a few clients that
 announce one and send nothing would stop a server with as many threads as it executes requests. Here as

@@ -1,4 +1,4 @@
-"""How much the server takes on: requests at once, requests waiting, and the memory of their bodies.
+"""How much the server takes on, and the memory of requests' bodies.
 
 Nothing waits for room: what does not fit is refused with 503 (TensorFlow Serving's UNAVAILABLE, its answer
 to a full batching queue), so that a client learns at once that it has to come back later.

@@ -27,9 +27,9 @@ from embedded_server.tensorflow_backend import (
     translated,
 )
 
-# Each session gets threads of its own; by default all of a process share what the first one asked for. A
-# front wants one thread, and what is executed by TensorFlow as a whole one for each CPU. Read at the first
-# session.
+# Threads within operations are each session's own then. By default all sessions of a process share those that
+# the first one asked for, and a front wants one where what TensorFlow executes as a whole wants one for each
+# CPU. Read at the first session.
 os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"
 
 _ONE, _ANY = "one row", "any rows"
@@ -69,7 +69,7 @@ class OpenVinoBackend:
 
         precision: f32, bf16, or auto for the one that was chosen by measuring.
         intra_op_parallelism, inter_op_parallelism, timeout: for all that TensorFlow executes; see
-            TensorFlowBackend.load.
+            TensorFlowBackend.load. A front has one thread within an operation where 0 leaves them to us.
 
         Raises StartError if the artefact is missing or damaged, or has no chosen precision.
         """
@@ -82,21 +82,13 @@ class OpenVinoBackend:
                 raise StartError(f"no precision was chosen for {artefact_folder}; name one with --precision")
             precision = manifest.precision
         signature_defs = read_signature_defs(version_folder)
-        rest = None
-        if manifest.unconverted:
-            rest = TensorFlowBackend.load(
-                version_folder,
-                intra_op_parallelism=intra_op_parallelism,
-                inter_op_parallelism=inter_op_parallelism,
-                timeout=timeout,
-            )
-        # An operation on one photo is too small to be shared: it is decoded and resized in 1.6 ms with one
-        # thread, and in 1.9 ms with two.
+        # An operation on one photo is too small to be shared by threads.
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=intra_op_parallelism or 1,
             inter_op_parallelism_threads=inter_op_parallelism,
         )
-        # Threads that wait for work without sleeping take the CPU from inference.
+        # Threads that wait for work without sleeping take the CPU from inference. The first session decides
+        # that for the process; so the rest, which asks for nothing, is loaded last.
         config.experimental.disable_thread_spinning = True
         # Only signatures whose programs are equal share a body's file: it is compiled once for all of them.
         compiled: dict[str, _Program] = {}
@@ -105,6 +97,14 @@ class OpenVinoBackend:
                 front = None if program.front is None else _Front(program, artefact_folder, config, timeout)
                 body = _Body(artefact_folder / program.body, program, precision)
                 compiled[program.body] = _Program(front, body)
+        rest = None
+        if manifest.unconverted:
+            rest = TensorFlowBackend.load(
+                version_folder,
+                intra_op_parallelism=intra_op_parallelism,
+                inter_op_parallelism=inter_op_parallelism,
+                timeout=timeout,
+            )
         return cls(
             signatures_of(signature_defs),
             signature_defs,
@@ -162,8 +162,8 @@ class _Front:
 
     Each request runs it in its own thread, so one photo is decoded while others are inferred. For several
     photos in one request TensorFlow's threads run the iterations of the loop over them in parallel. For a
-    single one they would only take turns, at 0.3 ms; but what runs in no thread of TensorFlow's cannot be
-    given up there when it takes too long.
+    single one they would only take turns; without them, and with one thread within an operation, it takes
+    1.6 ms instead of 1.9. But what runs in no thread of TensorFlow's is not given up when it takes too long.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class _Front:
         feeds, fetches = list(program.front_inputs.values()), list(program.crossing.values())
         self._call = session_callable(self._session, feeds, fetches, timeout)
         self._call_for_one = self._call
-        if _ends(graph):
+        if _ends_by_itself(graph):
             self._call_for_one = session_callable(
                 self._session, feeds, fetches, timeout, in_callers_thread=True
             )
@@ -202,9 +202,9 @@ class _Front:
 class _Body:
     """What OpenVINO executes.
 
-    Compiled for requests of one row, whose shapes are all known, it is some 4 % faster, and that is what most
-    requests are. The form for any number of rows is compiled with the first request that has more; so are its
-    kernels, for each number anew.
+    Compiled for requests of one row it is some 4 % faster, since fewer shapes are left to work out each time,
+    and that is what most requests are. The form for any number of rows is compiled when the first request of
+    more than one comes, and its kernels for each number of rows with the first request of that number.
     """
 
     def __init__(self, file: Path, program: artefact.Program, precision: str) -> None:
@@ -215,12 +215,17 @@ class _Body:
         self._entered = 0
         self._core = openvino.Core()
         self._models = {_ANY: self._core.read_model(file)}
+        self._compiling = threading.Lock()
+        self._compiled: dict[str, _Compiled] = {}
         one_row = _of_one_row(self._models[_ANY])
         if one_row is not None:
             self._models[_ONE] = one_row
-        self._compiling = threading.Lock()
-        self._compiled: dict[str, _Compiled] = {}
-        self._get(_ANY if one_row is None else _ONE)
+            try:
+                self._get(_ONE)
+            except RuntimeError:  # what was tried when the artefact was made is the other form
+                del self._models[_ONE]
+        if not self._compiled:
+            self._get(_ANY)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -290,18 +295,22 @@ class _Compiled:
         with self._warming:
             if self._cold:
                 self._alone.warm_up(given)
-                self._many.warm_up(given)
+                if self._many is not self._alone:
+                    self._many.warm_up(given)
                 self._cold = False
 
 
 class _Requests:
-    """A compiled model's inference requests. Each holds its tensors: one thread at a time uses it."""
+    """A compiled model's inference requests; one thread at a time uses one.
+
+    Each keeps the arrays that it was given last, so those used last are used first.
+    """
 
     def __init__(self, core: openvino.Core, model: openvino.Model, precision: str, hint: str) -> None:
         options = {"PERFORMANCE_HINT": hint, "INFERENCE_PRECISION_HINT": precision}
         compiled = core.compile_model(model, artefact.DEVICE, options)
         self.streams: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._free: queue.SimpleQueue[openvino.InferRequest] = queue.SimpleQueue()
+        self._free: queue.LifoQueue[openvino.InferRequest] = queue.LifoQueue()
         for _ in range(self.streams * _REQUESTS_PER_STREAM):
             self._free.put(compiled.create_infer_request())
 
@@ -319,25 +328,35 @@ class _Requests:
 
     def warm_up(self, given: Mapping[str, Array]) -> None:
         """Let every stream infer: it makes its kernels then. To be called before all else."""
-        requests = [self._free.get() for _ in range(self._free.qsize())]
+        requests = [self._free.get() for _ in range(self.streams)]
         for request in requests:
-            with contextlib.suppress(RuntimeError):  # whoever asked is told by his own inference
+            with contextlib.suppress(Exception):  # whoever asked is told by his own inference
                 request.start_async(given, share_inputs=True)
         for request in requests:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(Exception):
                 request.wait()
             self._free.put(request)
 
 
-def _ends(graph: tf.Graph) -> bool:
-    """Whether shapes alone say how often each loop goes round, as in one over the photos of a request."""
+def _ends_by_itself(graph: tf.Graph) -> bool:
+    """Whether no value that is fed says how often a loop goes round, as in one over the photos."""
     if graph.as_graph_def().library.function:
         return False  # there may be loops in there
     conditions = [operation for operation in graph.get_operations() if operation.type == "LoopCond"]
     sources = reached(
-        conditions, lambda one: [] if one.type == "Shape" else [tensor.op for tensor in one.inputs]
+        conditions, lambda one: [] if _is_shape_of_feed(one) else [tensor.op for tensor in one.inputs]
     )
     return all(one.inputs or one.type == "Const" for one in sources)
+
+
+def _is_shape_of_feed(operation: tf.Operation) -> bool:
+    """Other shapes may follow from values: that of a range, or of the rows that fulfil a condition."""
+    if operation.type != "Shape":
+        return False
+    measured = operation.inputs[0].op
+    while measured.type in ("Identity", "Cast"):
+        measured = measured.inputs[0].op
+    return bool(measured.type == "Placeholder")
 
 
 def _of_one_row(model: openvino.Model) -> openvino.Model | None:

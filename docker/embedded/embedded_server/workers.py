@@ -26,7 +26,7 @@ class Workers:
         self._most_threads = threads
         self._queued = queued
         self._threads = 0
-        self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call[Any]] = queue.SimpleQueue()
         self._held = 0  # places of calls that wait or are executed
 
     def submit(self, function: Callable[[], _Result], over: Callable[[], None]) -> Call[_Result]:
@@ -36,14 +36,23 @@ class Workers:
         """
         if self._held == self._most_threads + self._queued:
             raise Unavailable(f"too many requests: {self._queued} are waiting already")
+        if self._threads < min(self._held + 1, self._most_threads):
+            self._start_thread()
         self._held += 1
         call = Call(self, function, over)
         self._calls.put(call)
-        if self._threads < min(self._held, self._most_threads):
-            self._threads += 1
-            # A daemon: one that is still executing does not keep the program from ending.
-            threading.Thread(target=self._work, name="request", daemon=True).start()
         return call
+
+    def _start_thread(self) -> None:
+        # A daemon: one that is still executing does not keep the program from ending.
+        thread = threading.Thread(target=self._work, name="request", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system lets us have no more
+            if not self._threads:
+                raise Unavailable(f"no thread can be started to execute requests: {error}") from error
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while True:
