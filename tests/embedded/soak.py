@@ -37,6 +37,7 @@ _CLIENT_TIMEOUT = 3  # seconds that the server gives its clients, so that slow o
 _MAX_REQUEST = 200_000  # bytes
 _GROWTH = 0.05  # by how much memory may be more in the last quarter than in the second one
 _JUDGED = 60  # seconds from which on memory is judged; before that, caches and threads are still coming
+_NOT_TAKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)  # calls that come as the server ends
 _REPLACED = attacks.Good("adder", {"instances": [[1.0], [2.5]]})
 _SLOW = attacks.Good("adder", {"signature_name": "slow", "instances": [3000]})  # some 50 ms
 
@@ -115,7 +116,9 @@ def grpc_client(load: Load) -> None:
             try:
                 answer = list(predict(message, timeout=PATIENCE).outputs["y"].float_val)
             except grpc.RpcError as error:
-                if not (load.leaving.is_set() and error.code() is grpc.StatusCode.UNAVAILABLE):
+                if load.leaving.is_set() and error.code() in _NOT_TAKEN:
+                    load.count("good, gRPC", "not taken any more")
+                else:
                     load.fail("good, gRPC", f"{error.code()}: {error.details()}")
                 return
             expected = expected or answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import shutil
 import signal
@@ -11,15 +12,23 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
-from embedded_server.serving import let_nobody_in
+from embedded_server.errors import NotFound
+from embedded_server.grpc_api import GrpcServer
+from embedded_server.inference import Inference
+from embedded_server.limits import Limits, Memory
+from embedded_server.metrics import Metrics
+from embedded_server.servable import Models
+from embedded_server.serving import let_nobody_in, reserve_port
 from embedded_server.versions import list_versions
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raw import Raw, ask, request
 from running import PATIENCE, Server, free_port, run_to_end, start
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 FOREVER = 10**12  # turns of the spin signature's loop
 SPIN = "/v1/models/module:predict"
@@ -319,3 +328,56 @@ def test_the_end_under_load_loses_no_request(models: Path) -> None:
             thread.join(PATIENCE)
         assert not lost
         assert all(refused.acquire(blocking=False) for _ in threads)
+
+
+class Asked(Models):
+    """Serves nothing, and counts who was told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = itertools.count()
+
+    def use(self, *_: object) -> NoReturn:
+        next(self.times)
+        raise NotFound("nothing is served")
+
+
+def test_a_grpc_call_that_fails_at_the_end_was_not_executed() -> None:
+    models, metrics = Asked(), Metrics()
+    reserved = reserve_port("127.0.0.1", 0)
+    port = reserved.getsockname()[1]
+    limits = Limits(2**20, 2**22, 64, 64, PATIENCE)
+    manager: Any = None  # nobody asks for other models
+    server = GrpcServer(models, manager, Inference(metrics), metrics, 2, limits, Memory(2**22))
+    server.start(reserved)
+    outcomes: list[grpc.StatusCode] = []
+    many = threading.Event()
+
+    def ask_until_the_end() -> None:
+        message = predict_pb2.PredictRequest()
+        message.model_spec.name = "any"
+        options = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each client
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            predict = PredictionServiceStub(channel).Predict
+            while True:
+                with pytest.raises(grpc.RpcError) as failed:
+                    predict(message, timeout=PATIENCE)
+                outcomes.append(failed.value.code())
+                if len(outcomes) > 200:
+                    many.set()
+                if outcomes[-1] is not grpc.StatusCode.NOT_FOUND:
+                    return
+
+    clients = [threading.Thread(target=ask_until_the_end, daemon=True) for _ in range(8)]
+    for client in clients:
+        client.start()
+    assert many.wait(PATIENCE)
+    server.stop(PATIENCE)
+    for client in clients:
+        client.join(PATIENCE)
+        assert not client.is_alive()
+    assert server.stopped() == 0
+    assert set(outcomes) <= {
+        grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
+    }  # fmt: skip
+    assert next(models.times) == outcomes.count(grpc.StatusCode.NOT_FOUND)
