@@ -13,6 +13,7 @@ import saved_models
 import tensorflow as tf
 from embedded_server import warmup
 from embedded_server.backend import Array
+from embedded_server.batching_parameters import BatchingParameters
 from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
 from embedded_server.servable import Servable
 from embedded_server.signature import Signature
@@ -167,6 +168,21 @@ def test_without_records_a_request_is_made_up(
     warmup.warm_up(Servable("m", 1, backend), tmp_path / "1")
     assert [call[0] for call in backend.answered] == ([] if signature is None else [signature])
     assert len(backend.refused) == refused
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sizes"),
+    [
+        ({"max_batch_size": 8, "allowed_batch_sizes": (2, 8)}, (2, 8)),
+        ({"max_batch_size": 8}, (2,)),
+        ({"max_batch_size": 8, "max_execution_batch_size": 1}, ()),
+        ({"max_batch_size": 1}, ()),
+    ],
+)
+def test_sizes_to_warm_up_are_those_that_batches_can_have(
+    parameters: dict[str, Any], sizes: tuple[int, ...]
+) -> None:
+    assert BatchingParameters(**parameters).sizes_to_warm_up == sizes
 
 
 def test_batches_are_warmed_up_in_the_sizes_that_they_will_have(tmp_path: Path) -> None:

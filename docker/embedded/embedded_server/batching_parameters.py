@@ -65,6 +65,13 @@ class BatchingParameters:
         """The most rows that are executed at once."""
         return self.max_execution_batch_size or self.max_batch_size
 
+    @property
+    def sizes_to_warm_up(self) -> tuple[int, ...]:
+        """Beside 1: the sizes that batches will have, or one that stands for all where any may come."""
+        if self.batch_rows == 1:
+            return ()
+        return self.allowed_batch_sizes or (2,)
+
     def filled_up(self, rows: int) -> int:
         """The smallest allowed size that `rows` fit in."""
         sizes = self.allowed_batch_sizes

@@ -58,7 +58,7 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
 
         status = "OK"
         try:
-            sizes = flags.batching.allowed_batch_sizes if flags.batching is not None else ()
+            sizes = flags.batching.sizes_to_warm_up if flags.batching is not None else ()
             warm_up(servable, folder, flags.num_request_iterations_for_warmup, sizes)
         except Exception as error:
             servable.backend.close()
