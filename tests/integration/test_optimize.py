@@ -31,17 +31,20 @@ def scale_a_weight(folder: Path) -> None:
     It is the matrix that makes scores of features: the order of the others differs from one conversion to
     the next, and deep inside a network in bfloat16 one of them may change less than its rounding does.
     """
-    layers = ElementTree.parse(folder / "body-0.xml").iter("layer")
+    manifest = json.loads((folder / "artefact.json").read_text())
+    # Signatures that compute the same do not always come to share a body.
+    body = folder / manifest["programs"]["serving_default"]["body"]
+    values = body.with_suffix(".bin")
+    layers = ElementTree.parse(body).iter("layer")
     constants = [layer.find("data") for layer in layers if layer.get("type") == "Const"]
     matrices = [c for c in constants if c is not None and len(c.get("shape", "").split(",")) == 2]
     data = max(matrices, key=lambda c: int(c.get("size", "")))
     offset, size = int(data.get("offset", "")), int(data.get("size", ""))
-    weights = np.memmap(folder / "body-0.bin", dtype=np.float32, mode="r+", offset=offset, shape=(size // 4,))
+    weights = np.memmap(values, dtype=np.float32, mode="r+", offset=offset, shape=(size // 4,))
     weights *= 1.5
     weights.flush()
     del weights
-    manifest = json.loads((folder / "artefact.json").read_text())
-    manifest["files"]["body-0.bin"] = hashlib.sha256((folder / "body-0.bin").read_bytes()).hexdigest()
+    manifest["files"][values.name] = hashlib.sha256(values.read_bytes()).hexdigest()
     (folder / "artefact.json").write_text(json.dumps(manifest))
 
 
