@@ -46,6 +46,14 @@ async def begun(held: Held) -> None:
     assert await asyncio.to_thread(held.begun.wait, PATIENCE)
 
 
+async def executing(workers: Workers, over: Callable[[], None]) -> tuple[Held, Call[str]]:
+    """A call that a thread has begun with."""
+    held = Held()
+    call = workers.submit(held, over)
+    await begun(held)
+    return held, call
+
+
 def test_answers_and_errors_come_back() -> None:
     async def body() -> None:
         workers, over = Workers(2, 0), Overs()
@@ -78,9 +86,7 @@ def test_as_many_are_executed_at_once_as_there_are_threads() -> None:
 def test_a_full_queue_refuses_until_a_waiting_call_is_given_up() -> None:
     async def body() -> None:
         workers, over = Workers(1, 1), Overs()
-        held = Held()
-        executed = workers.submit(held, over("executed"))
-        await begun(held)
+        held, executed = await executing(workers, over("executed"))
         never = threading.Event()
         waiting = workers.submit(never.set, over("waiting"))
         with pytest.raises(Unavailable, match="1 are waiting already"):
@@ -100,9 +106,7 @@ def test_a_full_queue_refuses_until_a_waiting_call_is_given_up() -> None:
 def test_what_is_being_executed_keeps_its_place_until_it_ends() -> None:
     async def body() -> None:
         workers, over = Workers(1, 0), Overs()
-        held = Held()
-        call = workers.submit(held, over("held"))
-        await begun(held)
+        held, call = await executing(workers, over("held"))
         call.answer.cancel()
         call.give_up()
         with pytest.raises(Unavailable):
@@ -127,9 +131,7 @@ def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.Monk
             for _ in range(3):
                 with pytest.raises(Unavailable, match="can't start new thread"):
                     workers.submit(int, over("refused"))
-        held = Held()
-        first = workers.submit(held, over("first"))
-        await begun(held)
+        held, first = await executing(workers, over("first"))
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
             second = workers.submit(int, over("second"))

@@ -28,7 +28,7 @@ workers         the threads that execute what comes over it
 grpc_api        the gRPC interface
 serving         sockets, signals, and the way out
 artefact        the optimized artefact on disk
-convert         makes it: a program of its own
+convert         makes it: a program of its own; graphs finds the way through what it cuts
 seeded          makes the example model with seeded weights: a program of its own
 """
 

@@ -14,7 +14,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from embedded_server import artefact
+from embedded_server.graphs import reached
 
 FRONT_PREFIXES = (
     "AsString", "CropAndResize", "Decode", "Encode", "ExtractJpegShape", "Parse", "Ragged", "ReadFile",
@@ -177,7 +178,7 @@ def _tensor(reference: str) -> str:
 
 def _ancestors(nodes: Mapping[str, NodeDef], names: Iterable[str]) -> set[str]:
     """`names` and every node that leads to one of them."""
-    return _reached(names, lambda name: (_node(reference) for reference in nodes[name].input))
+    return reached(names, lambda name: (_node(reference) for reference in nodes[name].input))
 
 
 def _descendants(nodes: Mapping[str, NodeDef], among: set[str], names: Iterable[str]) -> set[str]:
@@ -186,19 +187,7 @@ def _descendants(nodes: Mapping[str, NodeDef], among: set[str], names: Iterable[
     for name in among:
         for reference in nodes[name].input:
             users.setdefault(_node(reference), []).append(name)
-    return _reached(names, lambda name: users.get(name, ()))
-
-
-def _reached(names: Iterable[str], neighbours: Callable[[str], Iterable[str]]) -> set[str]:
-    """`names` and what can be reached from them."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(neighbours(name))
-    return found
+    return reached(names, lambda name: users.get(name, ()))
 
 
 def _placeholder(name: str, tensor: tf.Tensor) -> NodeDef:

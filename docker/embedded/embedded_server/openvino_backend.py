@@ -18,10 +18,10 @@ import tensorflow as tf
 from embedded_server import artefact
 from embedded_server.backend import Array
 from embedded_server.errors import Internal, InvalidArgument, StartError
+from embedded_server.graphs import reached
 from embedded_server.signature import Signature, TensorSpec, signatures_of
 from embedded_server.tensorflow_backend import (
     TensorFlowBackend,
-    reached,
     read_signature_defs,
     session_callable,
     translated,
@@ -342,11 +342,15 @@ def _ends_by_itself(graph: tf.Graph) -> bool:
     """Whether no value that is fed says how often a loop goes round, as in one over the photos."""
     if graph.as_graph_def().library.function:
         return False  # there may be loops in there
-    conditions = [operation for operation in graph.get_operations() if operation.type == "LoopCond"]
-    sources = reached(
-        conditions, lambda one: [] if _is_shape_of_feed(one) else [tensor.op for tensor in one.inputs]
-    )
-    return all(one.inputs or one.type == "Const" for one in sources)
+    operations = {operation.name: operation for operation in graph.get_operations()}
+
+    def before(name: str) -> list[str]:
+        operation = operations[name]
+        return [] if _is_shape_of_feed(operation) else [tensor.op.name for tensor in operation.inputs]
+
+    conditions = [name for name, operation in operations.items() if operation.type == "LoopCond"]
+    found = [operations[name] for name in reached(conditions, before)]
+    return all(operation.inputs or operation.type == "Const" for operation in found)
 
 
 def _is_shape_of_feed(operation: tf.Operation) -> bool:

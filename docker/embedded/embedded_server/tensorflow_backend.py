@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tensorflow.python.saved_model import loader_impl
 
 from embedded_server import errors
 from embedded_server.backend import Array
+from embedded_server.graphs import reached
 from embedded_server.signature import Signature, signatures_of
 
 _SERVE_TAG = "serve"  # tf.saved_model.SERVING, the tag that TensorFlow Serving loads
@@ -266,21 +267,12 @@ def _signatures_without_variables(
 
 def _needed(graph: tf.Graph, tensors: Sequence[str]) -> set[str]:
     """The names of all operations that are executed for the tensors."""
-    outputs = [graph.get_tensor_by_name(name).op for name in tensors if name]
-    found = reached(
-        outputs, lambda operation: [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
-    )
-    return {operation.name for operation in found}
 
+    def before(name: str) -> list[str]:
+        operation = graph.get_operation_by_name(name)
+        return [
+            *(tensor.op.name for tensor in operation.inputs),
+            *(other.name for other in operation.control_inputs),
+        ]
 
-def reached(
-    operations: Iterable[tf.Operation], following: Callable[[tf.Operation], Iterable[tf.Operation]]
-) -> list[tf.Operation]:
-    """The operations, and all that follow from them, each once."""
-    waiting, found = list(operations), {}
-    while waiting:
-        operation = waiting.pop()
-        if operation.name not in found:
-            found[operation.name] = operation
-            waiting.extend(following(operation))
-    return list(found.values())
+    return reached([graph.get_tensor_by_name(name).op.name for name in tensors if name], before)
