@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from random import Random
-from typing import Any
 
-import numpy as np
 import pytest
 
 from tasks.lib.errors import ServerError
-from tasks.lib.load import Block, Load
+from tasks.lib.load import Load
 from tasks.lib.wire import RECEIVE_SIZE
+from tests.unit.loads import BODY, Evenly, Gate, hung_up, measured, once
 from tests.unit.scripted import (
     Act,
     Scripted,
@@ -31,72 +27,6 @@ from tests.unit.scripted import (
     serving,
     until,
 )
-
-BODY = b'{"instances":[1]}'
-
-
-def measured(server: Scripted, count: int, timeout: float = 10, connections: int = 1) -> Block:
-    """Closed loop."""
-    with Load([server.url], timeout, connections) as load:
-        return load.closed([load.prepare(BODY)] * count)
-
-
-class Evenly(Random):
-    """Arrivals at equal distances, where a test must know them."""
-
-    def expovariate(self, lambd: float = 1.0) -> float:
-        return 1 / lambd
-
-
-def arriving(server: Scripted, count: int, rate: float, timeout: float = 10, connections: int = 1) -> Block:
-    """Open loop."""
-    with Load([server.url], timeout, connections) as load:
-        return load.open([load.prepare(BODY)] * count, rate, Evenly())
-
-
-def shares(servers: list[Scripted], count: int, connections: int) -> tuple[int, ...]:
-    """What each of several replicas was sent in closed loop."""
-    with Load([server.url for server in servers], 10, connections) as load:
-        block = load.closed([load.prepare(BODY)] * count)
-    assert (len(block.latencies), block.errors) == (count, 0)
-    assert block.sent == tuple(len(server.requests) for server in servers)
-    return block.sent
-
-
-class Gate:
-    """Keeps the first requests until enough of them are there, and knows how many there were at once."""
-
-    def __init__(self, opens_at: int) -> None:
-        self._opens_at = opens_at
-        self._lock = threading.Lock()
-        self._inside = 0
-        self.most = 0
-
-    def __call__(self, server: Scripted, connection: socket.socket) -> bool:
-        with self._lock:
-            self._inside += 1
-            self.most = max(self.most, self._inside)
-        until(lambda: self.most >= self._opens_at)
-        with self._lock:
-            self._inside -= 1
-        connection.sendall(answer())
-        return True
-
-
-def once(condition: Callable[[], bool]) -> Act:
-    """Answer as soon as it has come."""
-
-    def act(server: Scripted, connection: socket.socket) -> bool:
-        until(condition)
-        connection.sendall(answer())
-        return True
-
-    return act
-
-
-def hung_up(load: Load) -> bool:
-    """Whether the server has closed an idle connection."""
-    return bool(load._selector.select(0))
 
 
 def test_a_block_sends_each_request_once_over_one_connection() -> None:
@@ -397,173 +327,6 @@ def test_a_block_of_nothing_is_possible() -> None:
     assert (len(block.latencies), block.errors, block.sent) == (0, 0, (0,))
 
 
-# Replicas
-
-
-@pytest.mark.parametrize(
-    ("replicas", "connections", "shares_of_60"),
-    [(2, 1, (30, 30)), (3, 1, (20, 20, 20)), (1, 5, (60,))],
-)
-def test_one_request_at_a_time_goes_to_each_replica_in_turn(
-    replicas: int, connections: int, shares_of_60: tuple[int, ...]
-) -> None:
-    servers = [Scripted() for _ in range(replicas)]
-    try:
-        assert shares(servers, 60, connections) == shares_of_60
-        assert [server.connections for server in servers] == [connections] * replicas
-    finally:
-        for server in servers:
-            server.close()
-
-
-def test_replicas_take_turns_across_blocks() -> None:
-    with serving() as one, serving() as other, Load([one.url, other.url], 10) as load:
-        sent = [load.closed([load.prepare(BODY)] * 3).sent for _ in range(2)]
-    assert sent == [(2, 1), (1, 2)]
-
-
-def test_connections_are_spread_over_the_replicas() -> None:
-    gates = [Gate(2), Gate(2)]
-    with serving(finally_=gates[0]) as one, serving(finally_=gates[1]) as other:
-        sent = shares([one, other], 40, 4)
-        assert sum(sent) == 40
-        assert (one.connections, other.connections) == (2, 2)
-    assert [gate.most for gate in gates] == [2, 2]
-
-
-def test_each_replica_is_called_by_its_own_name() -> None:
-    with serving() as one, serving() as other:
-        shares([one, other], 4, 2)
-        for server in (one, other):
-            assert all(f"Host: 127.0.0.1:{server.port}\r\n".encode() in each for each in server.requests)
-
-
-def test_a_slow_replica_gets_no_more_than_its_connections_can_take() -> None:
-    with serving() as fast, serving(once(lambda: len(fast.requests) == 9)) as slow:
-        assert shares([slow, fast], 10, 2) == (1, 9)
-
-
-def test_a_replica_that_is_down_fails_with_its_share() -> None:
-    with serving() as server:
-        down = f"http://127.0.0.1:{free_port()}/v1/models/net"
-        with Load([down, server.url], 10) as load:
-            block = load.closed([load.prepare(BODY)] * 10)
-    assert (len(block.latencies), block.errors, block.sent) == (5, 5, (5, 5))
-
-
-def test_open_loop_deals_to_the_replicas_in_turn() -> None:
-    with serving() as one, serving() as other, Load([one.url, other.url], 10, 4) as load:
-        block = load.open([load.prepare(BODY)] * 20, 500, Random(1))
-    assert (len(block.latencies), block.errors, sum(block.sent)) == (20, 0, 20)
-    # Not exactly ten each: on a busy machine one may have both its connections taken for a moment.
-    assert min(block.sent) >= 5
-
-
-# Open loop
-
-
-def test_arrivals_are_a_seeded_poisson_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    schedules: list[Any] = []
-    nothing = Block(np.array([]), 0.0, 0, (0,))
-    monkeypatch.setattr(Load, "_run", lambda load, requests, when: schedules.append(when) or nothing)
-    with serving() as server, Load([server.url], 10) as load:
-        for seed in (1, 1, 2):
-            load.open([load.prepare(BODY)] * 20_000, 50, Random(seed))
-    first, same, other = (np.array(schedule) for schedule in schedules)
-    assert (first == same).all()
-    assert (first != other).any()
-    gaps = np.diff(first, prepend=0)
-    assert gaps.min() >= 0
-    assert gaps.mean() == pytest.approx(1 / 50, rel=0.05)
-    assert gaps.std() == pytest.approx(1 / 50, rel=0.05)  # as large as the mean: exponential
-    assert np.median(gaps) == pytest.approx(math.log(2) / 50, rel=0.05)
-
-
-def test_requests_are_not_sent_before_their_time() -> None:
-    with serving() as server:
-        block = arriving(server, 5, rate=20)
-    assert (len(block.latencies), block.errors) == (5, 0)
-    assert 0.25 <= block.seconds < 2
-
-
-def test_open_loop_counts_the_time_in_the_queue() -> None:
-    """Ten requests at once to a server that needs 50 ms for each: the last one waits for all others."""
-
-    def work(server: Scripted, connection: socket.socket) -> bool:
-        time.sleep(0.05)
-        connection.sendall(answer())
-        return True
-
-    with serving(finally_=work) as server:
-        block = arriving(server, 10, rate=10_000)
-        closed = measured(server, 10)
-    assert list(block.latencies) == sorted(block.latencies)
-    assert block.latencies[-1] >= 0.45
-    assert np.median(block.latencies) > 2 * np.median(closed.latencies)
-
-
-def test_open_loop_does_not_wait_for_answers_while_there_are_connections() -> None:
-    gate = Gate(4)
-    with serving(finally_=gate) as server:
-        block = arriving(server, 8, rate=1000, connections=4)
-    assert (len(block.latencies), block.errors) == (8, 0)
-    assert gate.most == 4  # and no more
-    assert server.connections == 4
-
-
-def test_open_loop_opens_only_as_many_connections_as_it_needs() -> None:
-    with serving() as server:
-        arriving(server, 10, rate=40, connections=10)
-    assert server.connections < 5
-
-
-def test_in_open_loop_the_timeout_counts_from_the_scheduled_time() -> None:
-    """Three requests at once over one connection: while the first times out, so do those behind it."""
-    with serving(finally_=keep_silent) as server:
-        block = arriving(server, 3, rate=100_000, timeout=0.4)
-    assert (len(block.latencies), block.errors, block.sent) == (0, 3, (1,))
-    assert 0.4 <= block.seconds < 1
-
-
-@pytest.mark.parametrize("bad", [say(answer(b"{}", 500)), say_and_close(b""), keep_silent])
-def test_failures_in_open_loop_are_counted(bad: Act) -> None:
-    with serving(say(), bad, say(), bad) as server:
-        block = arriving(server, 20, rate=200, timeout=0.5, connections=4)
-    assert (len(block.latencies), block.errors, block.sent) == (18, 2, (20,))
-
-
-def test_an_idle_connection_that_the_server_closes_in_open_loop_is_no_error() -> None:
-    with serving(finally_=say_and_close(answer())) as server:
-        block = arriving(server, 3, rate=10)
-    assert (len(block.latencies), block.errors, server.connections) == (3, 0, 3)
-
-
-def test_a_pause_that_closed_loop_hides_shows_in_open_loop() -> None:
-    """A server that stands still for half a second at each hundredth request."""
-
-    def pausing() -> Act:
-        one_at_a_time = threading.Lock()
-        seen: list[bool] = []
-
-        def act(server: Scripted, connection: socket.socket) -> bool:
-            with one_at_a_time:
-                seen.append(True)
-                if len(seen) % 100 == 0:
-                    time.sleep(0.5)
-                connection.sendall(answer())
-            return True
-
-        return act
-
-    with serving(finally_=pausing()) as server:
-        closed = measured(server, 199)
-    with serving(finally_=pausing()) as server, Load([server.url], 10, 64) as load:
-        opened = load.open([load.prepare(BODY)] * 199, 100, Random(1))
-    assert closed.errors == opened.errors == 0
-    assert np.percentile(closed.latencies, 99) < 0.1
-    assert np.percentile(opened.latencies, 99) > 0.25
-
-
 # When it ends early
 
 
@@ -622,32 +385,3 @@ def test_too_few_files_for_the_connections_are_told() -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "ulimit -n" in told.value.remedy
-
-
-# Names
-
-
-def test_a_name_with_several_addresses_is_tried_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving() as server:
-        addresses = [("127.0.0.1", free_port()), ("127.0.0.1", server.port)]
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        with Load(["http://service.example/v1/models/net"], 10, 2) as load:
-            block = load.closed([load.prepare(BODY)] * 4)
-    assert (len(block.latencies), block.errors) == (4, 0)
-
-
-def test_a_name_that_nobody_knows_fails_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with Load(["http://service.example/v1/models/net"], 10, 2) as load:
-        block = load.closed([load.prepare(BODY)] * 4)
-    assert (len(block.latencies), block.errors) == (0, 4)
-
-
-@pytest.mark.parametrize(("urls", "connections"), [([], 1), (["http://host/v1/models/net"], 0)])
-def test_a_load_needs_an_address_and_a_connection(urls: list[str], connections: int) -> None:
-    with pytest.raises(ValueError, match="make no load"):
-        Load(urls, 1, connections)
