@@ -57,6 +57,12 @@ class House:
     def processes(self) -> list[processes.Identity]:
         return processes.carriers(processes.marker(self.settings.paths.state, "server", ""))
 
+    def kill_server(self) -> None:
+        """End the only server's process behind the suite's back."""
+        [process] = self.processes()
+        os.kill(process.pid, signal.SIGKILL)
+        wait_for(lambda: not self.processes())
+
     def left(self) -> list[str]:
         """What is left in the folder of records: nothing, where all is in order."""
         return sorted(path.name for path in self.records.glob("*")) if self.records.is_dir() else []
@@ -322,8 +328,7 @@ def test_children_go_with_it(house: House) -> None:
 
 def test_one_that_ended_by_itself_leaves_its_log(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     house.engine().start(house.model, STOCK)
-    [process] = house.processes()
-    os.kill(process.pid, signal.SIGKILL)
+    house.kill_server()
     assert house.engine().servers() == []
     assert "stock net@1 on port" in (note := capsys.readouterr().err)
     assert "has ended by itself" in note
@@ -338,8 +343,7 @@ def test_few_logs_of_ended_servers_are_kept(house: House) -> None:
     for number in range(10):
         (ended / f"2020-01-0{number}.log").touch()
     house.engine().start(house.model, STOCK)
-    [process] = house.processes()
-    os.kill(process.pid, signal.SIGKILL)
+    house.kill_server()
     house.engine().servers()
     names = sorted(path.name for path in ended.iterdir())
     assert len(names) == 5
@@ -363,9 +367,7 @@ def edit(house: House, change: Callable[[dict[str, Any]], None]) -> None:
 
 def test_a_recycled_id_is_never_signalled(house: House, bystander: subprocess.Popen[bytes]) -> None:
     server = house.engine().start(house.model, STOCK)
-    [process] = house.processes()
-    os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: not house.processes())
+    house.kill_server()
     edit(house, lambda record: record["process"].update(pid=bystander.pid))
     house.engine().stop(server, 0)
     assert bystander.poll() is None
@@ -374,9 +376,7 @@ def test_a_recycled_id_is_never_signalled(house: House, bystander: subprocess.Po
 
 def test_a_recycled_id_is_not_listed_either(house: House, bystander: subprocess.Popen[bytes]) -> None:
     house.engine().start(house.model, STOCK)
-    [process] = house.processes()
-    os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: not house.processes())
+    house.kill_server()
     created = psutil.Process(bystander.pid).create_time()
     edit(house, lambda record: record["process"].update(pid=bystander.pid, created=created))
     assert house.engine().servers() == []
