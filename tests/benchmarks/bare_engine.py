@@ -23,8 +23,7 @@ def main(model: Path, version: str, photos: Path) -> None:
     backend = OpenVinoBackend.load(model / version, model / ".optimized" / version, "auto")
     (alias,) = backend.signatures[DEFAULT_SIGNATURE].inputs
     inputs = [{alias: np.array([photo.read_bytes()], dtype=object)} for photo in sorted(photos.glob("*.jpg"))]
-    front = backend._programs[DEFAULT_SIGNATURE]._front
-    assert front is not None, "the model does not take encoded photos"
+    program = backend._programs[DEFAULT_SIGNATURE]
     for line in sys.stdin:
         what, count = line.split()
         latencies = []
@@ -33,7 +32,7 @@ def main(model: Path, version: str, photos: Path) -> None:
             one = inputs[number % len(inputs)]
             began = time.perf_counter()
             if what == "front":
-                front.run(one)
+                program.prepared(one)
             else:
                 backend.run(DEFAULT_SIGNATURE, one)
             latencies.append(time.perf_counter() - began)

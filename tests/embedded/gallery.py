@@ -314,7 +314,7 @@ def _exhibits() -> list[Exhibit]:
             [("", {"x": np.arange(8, dtype=np.int32).reshape(2, 4)}), *_integer_requests()],
         ),
         Exhibit("halves", write_halves, [*both, ("", {"x": np.array([1.5, -2], ml_dtypes.bfloat16)})]),
-        Exhibit("doubles", write_doubles, [("", {"x": _random.normal(size=(3, 4))})]),
+        Exhibit("doubles", write_doubles, [("", {"x": _random.normal(size=(3, 4))})], optimizable=False),
         Exhibit("booleans", write_booleans, [("", {"x": _random.random((3, 4)) > 0.5})]),
         Exhibit(
             "words",

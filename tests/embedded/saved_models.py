@@ -267,6 +267,12 @@ def write_two_signatures(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
+def write_upper(folder: Path) -> None:
+    """Text in capitals: nothing that OpenVINO could execute."""
+    upper = _function(lambda text: {"upper": tf.strings.upper(text)}, text=tf.TensorSpec([None], tf.string))
+    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": upper})
+
+
 def write_texts(folder: Path) -> None:
     """One network behind signatures that read text: again, by other names, and read in another way."""
     module = tf.Module()
@@ -313,7 +319,10 @@ def write_loops(folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """Make one model for each way in (JPEGs, pixels, numbers), and one without a default signature."""
+    """Make one model for each way in (JPEGs, pixels, numbers), and two that are odd.
+
+    One has no default signature, one cannot be optimized.
+    """
     # As in 2018; the control flow of today would be another graph.
     tf.compat.v1.disable_control_flow_v2()
     write_classifier(folder / "tf1" / "1538687457")
@@ -321,6 +330,7 @@ def main(folder: Path) -> None:
     write_pixels(folder / "keras" / "1")
     write_plain(folder / "plain" / "3")
     write_two_signatures(folder / "two" / "1")
+    write_upper(folder / "upper" / "1")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import saved_models
 import tensorflow as tf
 from embedded_server import convert, seeded
 from embedded_server.backend import Array
-from embedded_server.openvino_backend import OpenVinoBackend, _ends_by_itself
+from embedded_server.openvino_backend import OpenVinoBackend
+from embedded_server.surroundings import _ends_by_itself
 from embedded_server.tensorflow_backend import session_callable
 from running import PATIENCE
 
@@ -70,14 +71,17 @@ def decoded_by_tensorflow(folder: Path) -> Array:
 
 @pytest.mark.parametrize("style", [TF1, TF2])
 def test_pixels_are_tensorflows_bit_for_bit(folders: dict[str, Path], style: str) -> None:
-    front = load(folders[style])._programs["serving_default"]._front
-    assert front is not None
+    program = load(folders[style])._programs["serving_default"]
     expected = decoded_by_tensorflow(folders[style])
-    (together,) = front.run({"image_bytes": np.array(PHOTOS, dtype=object)}).values()
-    np.testing.assert_array_equal(together, expected)
+
+    def decoded(photos: list[bytes]) -> Array:
+        (crossing,) = program._program.body_inputs.values()
+        return program.prepared({"image_bytes": np.array(photos, dtype=object)})[crossing]
+
+    np.testing.assert_array_equal(decoded(PHOTOS), expected)
     with ThreadPoolExecutor(4) as threads:
-        ones = threads.map(lambda photo: front.run({"image_bytes": np.array([photo], dtype=object)}), PHOTOS)
-        for (one,), pixels in zip((answer.values() for answer in ones), expected, strict=True):
+        ones = threads.map(lambda photo: decoded([photo]), PHOTOS)
+        for one, pixels in zip(ones, expected, strict=True):
             np.testing.assert_array_equal(one[0], pixels)
 
 
@@ -145,9 +149,9 @@ def test_more_rows_than_one_are_compiled_for_when_they_come(folders: dict[str, P
 
 @pytest.mark.parametrize("style", [TF1, TF2])
 def test_one_photo_is_decoded_in_the_requests_own_thread(folders: dict[str, Path], style: str) -> None:
-    front = load(folders[style])._programs["serving_default"]._front
-    assert front is not None
-    assert front._call_for_one is not front._call
+    around = load(folders[style])._programs["serving_default"]._around
+    assert around is not None
+    assert around._ends
 
 
 def counted(turns: Callable[[tf.Tensor], tf.Tensor]) -> tf.Graph:

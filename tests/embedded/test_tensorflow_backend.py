@@ -11,8 +11,9 @@ import pytest
 import saved_models
 import tensorflow as tf
 from embedded_server.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, StartError
+from embedded_server.saved_model import read_signature_defs
 from embedded_server.signature import DEFAULT_SIGNATURE
-from embedded_server.tensorflow_backend import TensorFlowBackend, read_signature_defs
+from embedded_server.tensorflow_backend import TensorFlowBackend
 
 
 @pytest.fixture(scope="module")

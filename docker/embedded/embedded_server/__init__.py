@@ -27,8 +27,12 @@ rest            the HTTP interface
 workers         the threads that execute what comes over it
 grpc_api        the gRPC interface
 serving         sockets, signals, and the way out
+saved_model     loads a SavedModel into a session
+surroundings    what TensorFlow executes of an optimized signature; bodies: what OpenVINO does
+standby         the whole model by TensorFlow, for requests that OpenVINO cannot answer alike
 artefact        the optimized artefact on disk
-convert         makes it: a program of its own; graphs finds the way through what it cuts
+convert         makes it: a program of its own, by what is in converting; graphs walks through graphs
+prove           compares it with TensorFlow: a program of its own, by what is in proving
 seeded          makes the example model with seeded weights: a program of its own
 """
 

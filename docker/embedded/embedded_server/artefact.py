@@ -3,9 +3,9 @@
     BASE/.optimized/VERSION/
         artefact.json       the manifest
         body-0.xml/.bin     OpenVINO's model of one signature
-        front-0.pb          TensorFlow's part of it, where there is one
+        around-0.pb         TensorFlow's part of it (front and tail), if there is one
 
-Every file's SHA-256 stands in the manifest, so that a damaged artefact is refused and not served.
+The manifest holds the SHA-256 of every file, so that a damaged artefact is refused and not served.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "artefact.json"
-FORMAT = 1
+FORMAT = 2
 DEVICE = "CPU"
 """What OpenVINO executes it on."""
 
@@ -29,20 +29,59 @@ class BadArtefact(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """How one signature is executed. Tensor names are those of the files they belong to."""
+    """How one signature is executed: TensorFlow the front, OpenVINO the body, TensorFlow the tail.
+
+    Tensors are named as in the signature's flat graph (converting.flat): "conv/Relu:0". Front and tail are
+    parts of one graph, which TensorFlow executes in two calls.
+    """
 
     body: str
     """File of OpenVINO's model."""
     inputs: Mapping[str, str]
-    """The body's tensor -> the input that it is given."""
+    """Signature input -> its tensor."""
     outputs: Mapping[str, str]
-    """Output -> the body's tensor."""
-    front: str | None = None
-    """File of TensorFlow's frozen graph, if there is a front."""
-    front_inputs: Mapping[str, str] = field(default_factory=dict)
-    """Input -> the front's tensor that is fed with it."""
-    crossing: Mapping[str, str] = field(default_factory=dict)
-    """The body's tensor -> the front's tensor that it is given."""
+    """Signature output -> its tensor."""
+    body_inputs: Mapping[str, str]
+    """OpenVINO's name -> the tensor that it is given."""
+    body_outputs: Mapping[str, str]
+    """Tensor -> OpenVINO's name for it."""
+    conditions: Mapping[str, Condition]
+    """Tensor that the body is given -> what must hold of it; TensorFlow executes requests that break it."""
+    sizes: str | None = None
+    """File of the body's graph with zeros for weights, where it depends on open sizes
+    (embedded_server.sizes)."""
+    around: str | None = None
+    """File of the graph that holds front and tail; None if OpenVINO executes all."""
+    initializers: tuple[str, ...] = ()
+    """Operations of that graph that fill its tables."""
+    front: tuple[str, ...] = ()
+    """Tensors that TensorFlow computes first, for the body or the tail."""
+    front_checks: tuple[str, ...] = ()
+    """Operations that are executed with the front for the errors that they raise."""
+    tail: Mapping[str, str] = field(default_factory=dict)
+    """The graph's placeholder -> the tensor that the tail is given there."""
+    tail_checks: tuple[str, ...] = ()
+    """As front_checks, with the tail."""
+    multiplications: int = 0
+    """Of one request with one row: how many the convolutions and matrix products need."""
+    share: float = 0.0
+    """The part of them that OpenVINO executes."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What must hold of a tensor so that the body answers like TensorFlow."""
+
+    shape: tuple[int | None, ...]
+    """None where any size but 0 goes."""
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    """Precision -> the largest magnitude of its numbers, which must be finite; empty for other types than
+    floats.
+    """
+
+    def bound(self, precision: str) -> float | None:
+        """The bound in a precision; a CPU that does not compute it natively computes in f32."""
+        return self.bounds.get(precision, self.bounds.get("f32"))
 
 
 @dataclass(frozen=True)
@@ -50,19 +89,27 @@ class Manifest:
     """What an artefact is made of."""
 
     fingerprint: str
-    """Of all that it was made from; whoever asked for it decides what that is."""
+    """Of all that it was made from; the caller decides what that is."""
+    model: str
+    """SHA-256 over the files of the SavedModel (model_digest)."""
     programs: Mapping[str, Program]
     """By signature. Signatures that are the same in everything share their files."""
     unconverted: Mapping[str, str]
-    """Signature -> why TensorFlow goes on executing it."""
+    """Signature -> why TensorFlow executes it."""
     files: Mapping[str, str]
     """File -> SHA-256."""
+    native: tuple[str, ...] = ()
+    """The precisions that the converting machine's CPU computes natively."""
     precision: str | None = None
     """What was chosen by measuring; None until that was done."""
     asked: str | None = None
     """What was asked for: auto, or one precision."""
-    accepted: list[str] = field(default_factory=list)
-    """The precisions that were found to answer like stock."""
+    accepted: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Precision served -> signature -> the precision in which OpenVINO executes it.
+
+    Only signatures that were proven; TensorFlow executes the others. A signature that disagrees in bf16 may
+    be executed in f32 where bf16 is served.
+    """
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -83,8 +130,13 @@ def read(folder: Path) -> Manifest:
         ) from None
     if content.pop("format", None) != FORMAT:
         raise BadArtefact(f"the optimized artefact in {folder} has another format")
-    programs = {name: Program(**program) for name, program in content.pop("programs").items()}
-    manifest = Manifest(programs=programs, **content)
+    try:
+        programs = {name: _program(program) for name, program in content.pop("programs").items()}
+        manifest = Manifest(programs=programs, **content)
+    except (KeyError, TypeError) as error:
+        raise BadArtefact(
+            f"the optimized artefact in {folder} is damaged: {MANIFEST} has other keys"
+        ) from error
     for name, expected in manifest.files.items():
         path = folder / name
         if not path.is_file() or file_digest(path) != expected:
@@ -92,6 +144,24 @@ def read(folder: Path) -> Manifest:
                 f"the optimized artefact in {folder} is damaged: {name} is not what was written"
             )
     return manifest
+
+
+def _program(content: dict[str, Any]) -> Program:
+    conditions = {
+        tensor: Condition(tuple(condition["shape"]), condition["bounds"])
+        for tensor, condition in content.pop("conditions").items()
+    }
+    names = ("initializers", "front", "front_checks", "tail_checks")
+    lists = {name: tuple(content.pop(name)) for name in names}
+    return Program(conditions=conditions, **lists, **content)
+
+
+def model_digest(version_folder: Path) -> str:
+    """SHA-256 over the names and contents of a SavedModel's files."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in version_folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(version_folder).as_posix()}\0{file_digest(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import importlib
 import logging
@@ -47,7 +48,7 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
     began = time.monotonic()
     _log.info("Loading servable version {name: %s version: %d} from %s", model.name, version, folder)
     try:
-        servable = Servable(model.name, version, load_backend(flags, model, version, folder))
+        servable = Servable(model.name, version, load_backend(flags, metrics, model, version, folder))
     except Exception:
         metrics.loaded(str(folder), time.monotonic() - began, good=False)
         raise
@@ -76,9 +77,9 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
     return servable
 
 
-def load_backend(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Backend:
+def load_backend(flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path) -> Backend:
     """What executes a version. Raises StartError where it cannot be loaded."""
-    backend = _load_executing_backend(flags, model, version, folder)
+    backend = _load_executing_backend(flags, metrics, model, version, folder)
     return (
         backend
         if flags.batching is None
@@ -86,7 +87,9 @@ def load_backend(flags: Flags, model: ModelConfig, version: int, folder: Path) -
     )
 
 
-def _load_executing_backend(flags: Flags, model: ModelConfig, version: int, folder: Path) -> Backend:
+def _load_executing_backend(
+    flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path
+) -> Backend:
     # Imported here: each takes seconds, and a wrong flag should not have to wait for that.
     if flags.backend == "openvino":
         from embedded_server.openvino_backend import OpenVinoBackend
@@ -98,6 +101,7 @@ def _load_executing_backend(flags: Flags, model: ModelConfig, version: int, fold
             intra_op_parallelism=flags.intra_op_parallelism,
             inter_op_parallelism=flags.inter_op_parallelism,
             timeout=flags.rest_api_timeout,
+            handed_over=functools.partial(metrics.handed_over, model.name),
         )
     from embedded_server.tensorflow_backend import TensorFlowBackend
 

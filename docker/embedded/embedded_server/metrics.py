@@ -109,6 +109,14 @@ class Metrics:
             ":tensorflow:serving:runtime_latency", _LATENCIES, "model_name", "API", "runtime"
         )
 
+        self._handed_over = Counter(
+            ":embedded:optimized:requests_executed_by_tensorflow", "model_name", "signature", "reason"
+        )
+
+    def handed_over(self, model: str, signature: str, reason: str) -> None:
+        """TensorFlow executes a request to an optimized signature (ours; not in TensorFlow Serving)."""
+        self._handed_over.add((model, signature, reason))
+
     def loaded(self, path: str, seconds: float, good: bool) -> None:
         """A SavedModel was loaded, or could not be."""
         self._load_attempts.add((path, "success" if good else "fail"))
@@ -145,6 +153,7 @@ class Metrics:
             self._examples,
             self._request_latency,
             self._runtime_latency,
+            self._handed_over,
         ]
         return "".join(f"{line}\n" for metric in metrics for line in metric.lines()).encode()
 

@@ -18,14 +18,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
-from tensorflow.python.saved_model import loader_impl
 
-from embedded_server import errors
+from embedded_server import errors, saved_model
 from embedded_server.backend import Array
-from embedded_server.graphs import reached
 from embedded_server.signature import Signature, signatures_of
 
-_SERVE_TAG = "serve"  # tf.saved_model.SERVING, the tag that TensorFlow Serving loads
 _log = logging.getLogger(__name__)
 _Call = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -53,25 +50,6 @@ def translated(error: tf.errors.OpError | UnicodeDecodeError) -> errors.ServingE
     if isinstance(error, UnicodeDecodeError):
         return errors.InvalidArgument(error.object.decode(errors="backslashreplace"))
     return _ERRORS.get(error.error_code, errors.Internal)(error.message)
-
-
-def read_signature_defs(version_folder: Path) -> dict[str, Any]:
-    """The SignatureDef messages of a SavedModel, without loading it. Raises errors.StartError."""
-    try:
-        saved_model = loader_impl.parse_saved_model(str(version_folder))
-    except Exception as error:
-        raise _unloadable(version_folder, error) from error
-    for meta_graph in saved_model.meta_graphs:
-        if list(meta_graph.meta_info_def.tags) == [_SERVE_TAG]:
-            return dict(meta_graph.signature_def)
-    raise errors.StartError(
-        f"cannot load the SavedModel in {version_folder}: nothing in it has the tag serve"
-    )
-
-
-def _unloadable(version_folder: Path, error: Exception) -> errors.StartError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return errors.StartError(f"cannot load the SavedModel in {version_folder}: {reason}")
 
 
 class TensorFlowBackend:
@@ -115,23 +93,12 @@ class TensorFlowBackend:
             intra_op_parallelism_threads=intra_op_parallelism,
             inter_op_parallelism_threads=inter_op_parallelism,
         )
-        graph = tf.Graph()
-        session = tf.compat.v1.Session(graph=graph, config=config)
-        try:
-            with graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(session, [_SERVE_TAG], str(version_folder))
-            signature_defs = dict(meta_graph.signature_def)
-            lacking = _signatures_without_variables(session, signature_defs)
-            functions = {}
-            if lacking:
-                _log.info("A session finds no variables for %s: executed as functions", ", ".join(lacking))
-                _limit_functions(intra_op_parallelism, inter_op_parallelism)
-                loaded = tf.saved_model.load(str(version_folder), tags=[_SERVE_TAG])
-                functions = {name: loaded.signatures[name] for name in lacking if name in loaded.signatures}
-        except Exception as error:  # whatever a damaged or foreign file makes TensorFlow raise
-            session.close()
-            raise _unloadable(version_folder, error) from error
-        return cls(session, signature_defs, functions, timeout)
+        _limit_functions(intra_op_parallelism, inter_op_parallelism)
+        loaded = saved_model.load(version_folder, config)
+        if loaded.functions:
+            names = ", ".join(loaded.functions)
+            _log.info("A session finds no variables for %s: executed as functions", names)
+        return cls(loaded.session, loaded.signature_defs, loaded.functions, timeout)
 
     def run(
         self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -140,18 +107,14 @@ class TensorFlowBackend:
         known = self.signatures.get(signature)
         if known is None:
             raise errors.FailedPrecondition(f'Serving signature key "{signature}" not found.')
+        check_names(known, inputs, outputs)
         # Sorted: clients choose the order, and each one would be kept.
         wanted = tuple(sorted(known.outputs if outputs is None else set(outputs)))
-        call = self._calls.get((signature, wanted))
-        if call is None:
-            # Two threads may both make it; either one will do.
-            call = self._calls[signature, wanted] = self._make_call(known, wanted)
-        if inputs.keys() != known.inputs.keys():
-            raise errors.InvalidArgument(
-                f"input size does not match signature: got {{{','.join(sorted(inputs))}}}, "
-                f"expected {{{','.join(known.inputs)}}}."
-            )
         try:
+            call = self._calls.get((signature, wanted))
+            if call is None:
+                # Two threads may both make it; either one will do.
+                call = self._calls[signature, wanted] = self._make_call(known, wanted)
             return call(inputs)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise translated(error) from error
@@ -163,12 +126,6 @@ class TensorFlowBackend:
         self._session.close()
 
     def _make_call(self, signature: Signature, wanted: tuple[str, ...]) -> _Call:
-        for name in wanted:
-            if name not in signature.outputs:
-                raise errors.InvalidArgument(
-                    f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
-                    f"{{{','.join(signature.outputs)}}}."
-                )
         function = self._functions.get(signature.name)
         if function is not None:
             return _function_call(function, wanted)
@@ -184,7 +141,7 @@ class TensorFlowBackend:
         call = session_callable(self._session, feeds, fetched, self._timeout)
 
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            values = map(_whole, call(*[inputs[alias] for alias in aliases]) if fetched else [])
+            values = map(whole, call(*[inputs[alias] for alias in aliases]) if fetched else [])
             found = dict(zip(fetched, values, strict=True))
             return {
                 alias: inputs[fed[name]] if name in fed else found[name] for alias, name in tensors.items()
@@ -193,20 +150,37 @@ class TensorFlowBackend:
         return run
 
 
+def check_names(signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[str] | None) -> None:
+    """Raises InvalidArgument for inputs and outputs that are not those of the signature."""
+    for name in outputs or ():
+        if name not in signature.outputs:
+            raise errors.InvalidArgument(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the set "
+                f"{{{','.join(signature.outputs)}}}."
+            )
+    if inputs.keys() != signature.inputs.keys():
+        raise errors.InvalidArgument(
+            f"input size does not match signature: got {{{','.join(sorted(inputs))}}}, "
+            f"expected {{{','.join(signature.inputs)}}}."
+        )
+
+
 def session_callable(
     session: tf.compat.v1.Session,
     feeds: Sequence[str],
     fetches: Sequence[str],
     timeout: float,
     *,
+    targets: Sequence[str] = (),
     in_callers_thread: bool = False,
 ) -> Callable[..., Sequence[Array]]:
     """A function of the arrays fed to the tensors `feeds` that gives those of `fetches`.
 
     timeout: seconds after which TensorFlow gives a call up; 0 for never.
+    targets: operations that are executed as well, such as assertions.
     in_callers_thread: execute there, one operation after the other, instead of in the session's threads.
     """
-    options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
+    options = config_pb2.CallableOptions(feed=feeds, fetch=fetches, target=targets)
     options.run_options.timeout_in_ms = round(timeout * 1000)
     if in_callers_thread:
         options.run_options.inter_op_thread_pool = -1  # protobuf/config.proto
@@ -233,46 +207,12 @@ def _limit_functions(intra_op_parallelism: int, inter_op_parallelism: int) -> No
 
 
 def _array(tensor: tf.Tensor) -> Array:
-    return _whole(tensor.numpy())
+    return whole(tensor.numpy())
 
 
-def _whole(value: Any) -> Array:
+def whole(value: Any) -> Array:
     """An array as it is; for a scalar, which arrives as a number or as plain bytes, the array of it."""
     if isinstance(value, np.ndarray):
         return value
     # Left to itself, numpy would make a type of its own of bytes.
     return np.asarray(value, np.object_ if isinstance(value, bytes) else None)
-
-
-def _signatures_without_variables(
-    session: tf.compat.v1.Session, signature_defs: Mapping[str, Any]
-) -> list[str]:
-    """The signatures that read a variable which loading into the session left without a value."""
-    graph = session.graph
-    handles = [operation for operation in graph.get_operations() if operation.type == "VarHandleOp"]
-    if not handles:
-        return []
-    with graph.as_default():
-        checks = [tf.raw_ops.VarIsInitializedOp(resource=handle.outputs[0]) for handle in handles]
-    present = session.run(checks)
-    lacking = {handle.name for handle, has_value in zip(handles, present, strict=True) if not has_value}
-    if not lacking:
-        return []
-    return [
-        name
-        for name, proto in signature_defs.items()
-        if proto.inputs and lacking & _needed(graph, [info.name for info in proto.outputs.values()])
-    ]
-
-
-def _needed(graph: tf.Graph, tensors: Sequence[str]) -> set[str]:
-    """The names of all operations that are executed for the tensors."""
-
-    def before(name: str) -> list[str]:
-        operation = graph.get_operation_by_name(name)
-        return [
-            *(tensor.op.name for tensor in operation.inputs),
-            *(other.name for other in operation.control_inputs),
-        ]
-
-    return reached([graph.get_tensor_by_name(name).op.name for name in tensors if name], before)
