@@ -9,7 +9,7 @@ from invoke import Collection, Context
 from tasks.edge import inside, settings, task
 
 if TYPE_CHECKING:
-    from tasks.lib.optimize import Outcome
+    from tasks.lib.candidates import Outcome
     from tasks.lib.settings import Settings
     from tasks.lib.store import Model
 
@@ -21,44 +21,55 @@ ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
     help={
         "precision": "auto (measured), f32 or bf16; local engine only",
         "model": f"{MODEL_HELP}; local engine only",
+        "inputs": "compare over these too: a photo, a file of JSON requests (.jsonl), or a folder of either",
         "engine": ENGINE_HELP,
     }
 )
-def optimized(c: Context, precision: str = "", model: str = "", engine: str = "") -> None:
+def optimized(c: Context, precision: str = "", model: str = "", inputs: str = "", engine: str = "") -> None:
     """Build what `serve --optimized` serves: an image on Docker, a compiled model on the local engine.
 
     On Docker the server that build.devel compiled for this CPU is put onto a slim base image, for any
     model. On auto that is done where the image of build.devel is there.
 
-    On the local engine the SavedModel is converted with OpenVINO. Every precision that this CPU
-    computes natively answers the sample photos through REST beside stock; `auto` keeps the fastest
-    whose first class agrees on all of them and whose largest probability difference is under the
-    limit in invoke.yaml. The table shows what it was decided from. An artefact that is there for the
-    same inputs is not built again.
+    On the local engine the SavedModel is converted: OpenVINO executes what is proven to answer alike,
+    TensorFlow the rest. Every signature is compared with stock in every precision that this CPU computes
+    natively, over ordinary and made-to-break inputs (and yours with --inputs), and timed. `auto` keeps
+    the fastest precision; a signature that differs by more than the limit in invoke.yaml, or is slower
+    than stock, is executed by TensorFlow. The table shows what was decided and why. What is known for
+    the same inputs is not found out twice.
     """
+    from pathlib import Path
+
     from tasks.lib import artefact, console, image_build, obtain, optimize
+    from tasks.lib.inputs import given_at
 
     its = settings(c)
     wanted = optimize.check_precision(precision or its.optimize.precision)
     if image_build.engine(its, "optimized", engine) == "docker":
-        if precision:
-            console.note("--precision is for the local engine: an image serves models as they are")
+        if precision or inputs:
+            console.note(
+                "--precision and --inputs are for the local engine: an image serves models as they are"
+            )
         _make_image(its, "optimized")
         return
+    given = given_at(Path(inputs).expanduser()) if inputs else None
     found = obtain.ensure(its, model or its.model)
-    there = artefact.read(its, found) if found is not None else None
-    if found is None or there is None or not there.answers(wanted):
+    current = None
+    if found is not None and given is None:
+        optimize.raise_if_refused(its, found, wanted)
+        current = artefact.read(its, found)
+    if found is None or current is None or not current.answers(wanted):
         if its.dry or found is None:
             _say_what_would_be_done(found)
             return
-        outcome = optimize.build(its, found, wanted)
+        outcome = optimize.build(its, found, wanted, given, _print_table)
         if outcome is not None:
             _print_outcome(outcome, found)
             return
-        there = artefact.read(its, found)  # another call was quicker
-    assert there is not None
-    folder = its.paths.shown(there.folder)
-    console.result(f"optimized {found}: {there.precision}, in {folder} (already built for this machine)")
+        current = artefact.read(its, found)  # another call was quicker
+    assert current is not None
+    folder = its.paths.shown(current.folder)
+    console.result(f"optimized {found}: {current.precision}, in {folder} (already built for this machine)")
 
 
 @task(help={"engine": ENGINE_HELP})
@@ -123,17 +134,24 @@ def _say_what_would_be_done(model: Model | None) -> None:
     from tasks.lib import console
 
     console.note(
-        f"would convert {model or 'the model'} with OpenVINO, compare every precision with stock over the "
-        "sample photos, and store the fastest that agrees beside the model"
+        f"would convert {model or 'the model'} for OpenVINO, compare every signature and precision with "
+        "stock, and store the fastest that agrees next to the model"
     )
+
+
+def _print_table(outcome: Outcome) -> None:
+    from tasks.lib import console
+    from tasks.lib.candidates import memory_line, table
+    from tasks.lib.report import render
+
+    console.result(render(table(outcome)))
+    if outcome.memory is not None:
+        console.result(memory_line(outcome.memory))
 
 
 def _print_outcome(outcome: Outcome, model: Model) -> None:
     from tasks.lib import console
-    from tasks.lib.optimize import table
-    from tasks.lib.report import render
 
-    console.result(render(table(outcome)))
     if model.origin.warning:
         console.note(model.origin.warning)
     console.result(f"optimized {model}: {outcome.precision}")

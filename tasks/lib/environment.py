@@ -15,6 +15,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -102,7 +103,7 @@ def command(settings: Settings, module: str, args: Sequence[str]) -> tuple[list[
 
 def program(settings: Settings) -> list[str]:
     """What the embedded server is, in digests: the environment's inputs and its own sources."""
-    sources = sorted((settings.paths.root / SOURCES / "embedded_server").glob("*.py"))
+    sources = sorted((settings.paths.root / SOURCES / "embedded_server").rglob("*.py"))
     return [_fingerprint(settings), *(sha256(source.read_bytes()).hexdigest() for source in sources)]
 
 
@@ -119,20 +120,29 @@ def shown(settings: Settings, argv: Sequence[str]) -> list[str]:
     return [word.replace(f"{settings.paths.root}{os.sep}", "") for word in argv]
 
 
-def run(
-    settings: Settings,
-    module: str,
-    args: Sequence[str],
-    label: str,
-    error: type[SuiteError] = EnvironmentBuildError,
-    about: str = "",
-) -> str:
-    """Run a module of docker/embedded to its end and return what it printed on stdout.
+@dataclass(frozen=True)
+class Ended:
+    """A program that has come to its end."""
 
-    The environment is built first if need be; `label` says what is being done. Raises `error` if the
-    program fails, after showing the last lines of its stderr; all of it is kept in the state folder,
-    as logs/MODULE.log until the next run. What may run at the same time as another says in `about`
-    what it works on, and has its log to itself: logs/MODULE.ABOUT.log.
+    status: int
+    """Its exit status; negative for the signal that ended it."""
+    output: str
+    """What it printed on stdout."""
+    log: Path
+    """What it printed on stderr."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line on stderr, where a program says why it failed; "" if there is none."""
+        return _last_line(processes.tail(self.log, TAIL))
+
+
+def execute(settings: Settings, module: str, args: Sequence[str], label: str, about: str = "") -> Ended:
+    """Run a module of docker/embedded to its end.
+
+    The environment is built first if need be; `label` says what is being done. All of its stderr is kept
+    in the state folder, as logs/MODULE.log until the next run. What may run at the same time as another
+    says in `about` what it works on, and has its log to itself: logs/MODULE.ABOUT.log.
     """
     ensure(settings)
     processes.end_orphans(settings.paths.state)
@@ -147,14 +157,35 @@ def run(
         cwd=settings.paths.root,
         environment={**inherited(), **added},
     )
-    if status != 0:
-        text = processes.tail(log, TAIL)
-        console.note(text)
-        raise error(
-            f"{label} failed: {ending(status, text)}.",
-            f"The lines above say why; all of them are in {settings.paths.shown(log)}.",
-        )
-    return output
+    return Ended(status, output, log)
+
+
+def run(
+    settings: Settings,
+    module: str,
+    args: Sequence[str],
+    label: str,
+    error: type[SuiteError] = EnvironmentBuildError,
+    about: str = "",
+) -> str:
+    """Run a module of docker/embedded, as `execute` does, and return what it printed on stdout.
+
+    Raises `error` if the program fails, after showing the last lines of its stderr.
+    """
+    ended = execute(settings, module, args, label, about)
+    if ended.status != 0:
+        raise failure(settings, ended, label, error)
+    return ended.output
+
+
+def failure(settings: Settings, ended: Ended, label: str, error: type[SuiteError]) -> SuiteError:
+    """The error for a program that failed, after the last lines of its stderr were shown."""
+    text = processes.tail(ended.log, TAIL)
+    console.note(text)
+    return error(
+        f"{label} failed: {ending(ended.status, text)}.",
+        f"The lines above say why; all of them are in {settings.paths.shown(ended.log)}.",
+    )
 
 
 def ending(status: int, log: str) -> str:
@@ -163,8 +194,20 @@ def ending(status: int, log: str) -> str:
         name = signal.Signals(-status).name
         reason = " (the system kills with it when memory runs out)" if name == "SIGKILL" else ""
         return f"it was ended by {name}{reason}"
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return lines[-1].rstrip(".?! ")[:300] if lines else f"it ended with status {status} and said nothing"
+    return _reason(_last_line(log)) or f"it ended with status {status} and said nothing"
+
+
+LONGEST_REASON = 2000
+"""Characters. A reason that names every missing operation or file is long, and needed in full."""
+
+
+def _reason(line: str) -> str:
+    """A line that says why, as part of a sentence."""
+    return console.shortened(line.rstrip(".?! "), LONGEST_REASON)
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _fingerprint(settings: Settings) -> str:
@@ -277,7 +320,7 @@ def _failure(settings: Settings, status: int, log: Path) -> EnvironmentBuildErro
     errors = re.findall(r"^ERROR: (.*)$", text, re.MULTILINE) or re.findall(
         r"^Error: (.*)$", text, re.MULTILINE
     )
-    reason = errors[-1].rstrip(".?! ")[:300] if errors and status > 0 else ending(status, text)
+    reason = _reason(errors[-1]) if errors and status > 0 else ending(status, text)
     remedy = next(
         (advice for pattern, advice in REMEDIES if re.search(pattern, text)), "The lines above say why."
     )

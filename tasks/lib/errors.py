@@ -10,10 +10,11 @@
     │   ├── RequestRefused     it answers with an error (carries the HTTP status)
     │   └── NoAnswer           exit 3: requests that were to be timed all fail
     ├── OptimizeError          no optimized artefact can be made or trusted
+    │   └── CannotGain             ... because the model does not gain from it; serve it as it is
     ├── DockerError            the Docker Engine is not there, refuses, or is elsewhere
     ├── ImageBuildError        an image cannot be built
     ├── GateFailed             exit 2: a gate is not passed
-    └── NotComparable          exit 3: two servers answer differently, or too many requests failed
+    └── NotComparable          exit 3: other answers, too many failed requests, or nothing to compare
 
 Every one is raised with two sentences: what is wrong, and what to do. Anything else that escapes is
 a defect of this suite and shows its traceback.
@@ -79,6 +80,13 @@ class OptimizeError(SuiteError):
     """No optimized artefact can be made, or the one there cannot be trusted."""
 
 
+class CannotGain(OptimizeError):
+    """The model cannot be optimized, or not with a gain; the message says why.
+
+    `invoke serve` serves it as it is.
+    """
+
+
 class DockerError(SuiteError):
     """The Docker Engine is not there, refuses, or is on another machine."""
 
@@ -94,6 +102,6 @@ class GateFailed(SuiteError):
 
 
 class NotComparable(SuiteError):
-    """Two servers answer differently, or too many requests failed: their speeds must not be compared."""
+    """Two servers answer differently, too many requests failed, or one was left out: there is no verdict."""
 
     exit_code = 3

@@ -79,16 +79,66 @@ def requests_for(
 
     Raises SuiteError for a file that is no image, ModelError for inputs that cannot be made up.
     """
-    signature = default_signature(metadata)
-    chosen = photos[:count]
+    return requests_of(default_signature(metadata), photos[:count])
+
+
+def requests_of(signature: Signature, photos: Sequence[Path]) -> list[Sample]:
+    """A request for each photo, fitting `signature`. Raises as `requests_for`."""
     if takes_photos(signature):
         tensor = signature.inputs[0]
         make = _encoded if tensor.is_image_bytes else lambda photo: _pixels(photo, tensor).tolist()
-        return [Sample(photo.name, _request(signature, make(photo))) for photo in chosen]
+        return [Sample(photo.name, _request(signature, make(photo))) for photo in photos]
     return [
         Sample(f"random-{n}", _request(signature, _random(signature, n)))
-        for n, _ in enumerate(chosen, start=1)
+        for n, _ in enumerate(photos, start=1)
     ]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person gives for proving an optimized model."""
+
+    photos: tuple[Path, ...] = ()
+    requests: tuple[Sample, ...] = ()
+    """Each for the signature that it names."""
+
+    def of(self, signature: Signature, default: str) -> list[Sample]:
+        """What of it is for `signature`; `default` is the signature of requests that name none.
+
+        Photos are for every signature that takes some.
+        """
+        requests = [one for one in self.requests if signature_of(one.body, default) == signature.name]
+        return [*requests, *(requests_of(signature, self.photos) if takes_photos(signature) else ())]
+
+
+def given_at(place: Path) -> Given:
+    """What is at `place`: a photo, a file of JSON requests, or a folder of either.
+
+    Raises SuiteError if there is neither.
+    """
+    if place.is_file():
+        if place.suffix.lower() in REQUEST_SUFFIXES:
+            return Given(requests=tuple(_requests_in(place)))
+        return Given(photos=(place,))
+    if not place.is_dir():
+        raise SuiteError(
+            f"There is no file or folder {str(place)!r}.",
+            "Name a photo, a file of JSON requests, or a folder of either.",
+        )
+    files = sorted(path for path in place.iterdir() if path.is_file())
+    photos = tuple(path for path in files if path.suffix.lower() in PHOTO_SUFFIXES)
+    lists = [path for path in files if path.suffix.lower() in REQUEST_SUFFIXES]
+    if not photos and not lists:
+        raise SuiteError(
+            f"There is no photo and no file of JSON requests in {str(place)!r}.",
+            f"Put files there that end in {', '.join((*PHOTO_SUFFIXES, *REQUEST_SUFFIXES))}.",
+        )
+    return Given(photos, tuple(request for path in lists for request in _requests_in(path)))
+
+
+def signature_of(body: bytes, default: str) -> str:
+    """The signature that a predict body names; `default` if it names none."""
+    return str(json.loads(body).get("signature_name", default))
 
 
 def from_path(metadata: Mapping[str, Any], place: Path) -> list[Sample]:
@@ -97,23 +147,32 @@ def from_path(metadata: Mapping[str, Any], place: Path) -> list[Sample]:
     A request is a predict body in row form with one instance, such as {"instances": [[1.0, 2.0]]}. Raises
     SuiteError for what is neither, ModelError for photos that the model does not take.
     """
-    if place.suffix.lower() not in REQUEST_SUFFIXES:
-        photos = photos_in(place)
-        if not takes_photos(default_signature(metadata)):
-            raise ModelError(
-                "The model takes no photos.",
-                f"Give --inputs a file of JSON requests ({REQUEST_SUFFIXES[0]}).",
-            )
-        return requests_for(metadata, photos)
+    if place.suffix.lower() in REQUEST_SUFFIXES:
+        return _requests_in(place)
+    photos = photos_in(place)
+    if not takes_photos(default_signature(metadata)):
+        raise no_photos()
+    return requests_for(metadata, photos)
+
+
+def no_photos() -> ModelError:
+    """The error for photos that are given to a model that takes none."""
+    return ModelError(
+        "The model takes no photos.", f"Give --inputs a file of JSON requests ({REQUEST_SUFFIXES[0]})."
+    )
+
+
+def _requests_in(file: Path) -> list[Sample]:
+    """The requests in a file, one on each line. Raises SuiteError."""
     try:
-        lines = [line for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(
-            f"{str(place)!r} cannot be read ({error}).", "Name a file of JSON requests."
+            f"{str(file)!r} cannot be read ({error}).", "Name a file of JSON requests."
         ) from None
-    samples = [_sample(place, number, line) for number, line in enumerate(lines, start=1)]
+    samples = [_sample(file, number, line) for number, line in enumerate(lines, start=1)]
     if not samples:
-        raise SuiteError(f"{str(place)!r} holds no request.", "Put a predict body on each of its lines.")
+        raise SuiteError(f"{str(file)!r} holds no request.", "Put a predict body on each of its lines.")
     return samples
 
 

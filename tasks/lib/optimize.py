@@ -1,147 +1,252 @@
-"""The optimized artefact on the local engine: convert, check against stock, choose, store.
+"""The optimized artefact on the local engine: convert, prove, check against stock, choose, store.
 
-The check runs real servers: stock and one for each precision that this CPU computes natively answer
-the same photos through REST, and what does not agree is never chosen. The artefact is renamed into
-place as the last step, so whatever stands there has passed.
+Every converted signature is compared with stock before it may be chosen: in one process over ordinary and
+made-to-break inputs, then on real servers over REST, where it is also timed. The artefact is renamed into
+place as the last step, so what is there has passed. What cannot be optimized is remembered with its
+reason.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tasks.lib import artefact, console, disk, environment, inputs, locks, processes, verdict
-from tasks.lib.agreement import Agreement, compare
-from tasks.lib.artefact import Artefact
-from tasks.lib.client import Client
-from tasks.lib.engines.base import Server
+from tasks.lib import against_stock, artefact, candidates, console, disk, environment, inputs, locks
+from tasks.lib.artefact import Artefact, Refusal
+from tasks.lib.candidates import Candidate, Group, Outcome, Proof
 from tasks.lib.errors import OptimizeError, SettingError
-from tasks.lib.load import Load
+from tasks.lib.inputs import Given
 from tasks.lib.placing import PARTIAL
-from tasks.lib.rounds import Rounds, run_rounds, warmed_up
 from tasks.lib.settings import PRECISIONS, Settings
-from tasks.lib.signature import default_signature
 from tasks.lib.store import Model
-from tasks.lib.tolerance import Tolerances
 from tasks.lib.variants import Variant
 
-if TYPE_CHECKING:
-    from tasks.lib.engines.local import LocalEngine
-
-NOT_NATIVE = "this CPU does not compute it natively"
-MEASURED_ROUNDS = 4
-"""Rounds over all photos: enough to rank precisions, which differ by tens of percents."""
-MEASURED_SECONDS = 30.0
-"""No round is begun after so long; on a slow machine two rounds have to do."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One precision that was tried, or not."""
-
-    precision: str
-    p50: float | None = None
-    """Seconds; None where it was not run."""
-    speedup: float | None = None
-    """Against stock, by p50."""
-    agreement: Agreement | None = None
-    limit: float | None = None
-    """Of the difference (Agreement.difference)."""
-    refused: str | None = None
-    """Why it cannot be chosen."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What build.optimized decided, and from what."""
-
-    precision: str
-    stock_p50: float
-    """Seconds."""
-    candidates: tuple[Candidate, ...]
+CANNOT_CONVERT = 3
+"""The exit status of embedded_server.convert if OpenVINO can execute no signature; its last line says why."""
 
 
 def ensure(settings: Settings, model: Model) -> Artefact:
-    """The artefact of this model version; it is built if it is missing or stale."""
-    there = artefact.read(settings, model)
-    if there is not None and settings.optimize.precision in (artefact.AUTO, *there.accepted):
-        return there
+    """The artefact of this model version; it is built if it is missing or stale.
+
+    Raises CannotGain if the model cannot be optimized.
+    """
+    wanted = settings.optimize.precision
+    raise_if_refused(settings, model, wanted)
+    current = artefact.read(settings, model)
+    if current is not None and wanted in (artefact.AUTO, *current.accepted):
+        return current
     console.note(f"{model} has no optimized artefact for this machine yet: building it takes about a minute.")
-    build(settings, model, settings.optimize.precision)
+    build(settings, model, wanted)
     built = artefact.read(settings, model)
-    assert built is not None
+    if built is None:
+        raise OptimizeError(
+            f"{model}, the converter or the limits were changed while the model was being optimized.",
+            "Try again.",
+        )
     return built
 
 
 def resolve(settings: Settings, model: Model, variant: Variant) -> Variant:
     """`variant` ready to be served: its artefact is there, and its precision is no longer "auto".
 
-    Raises OptimizeError if the variant names a precision that does not answer like stock.
+    Raises CannotGain if the model cannot be optimized, OptimizeError if the variant names a precision in
+    which no signature answers like stock.
     """
     if not variant.needs_artefact:
         return variant
-    there = ensure(settings, model)
+    current = ensure(settings, model)
     if variant.precision == artefact.AUTO:
-        wanted = settings.optimize.precision  # which `ensure` has found, or made, acceptable
-        return replace(variant, precision=there.precision if wanted == artefact.AUTO else wanted)
-    if variant.precision not in there.accepted:
+        wanted = settings.optimize.precision  # `ensure` has checked that it is accepted
+        return replace(variant, precision=current.precision if wanted == artefact.AUTO else wanted)
+    if variant.precision not in current.accepted:
         raise OptimizeError(
-            f"The variant {variant.name!r} wants {variant.precision}, which {model} was not found to answer "
-            f"like stock in (it was in: {', '.join(there.accepted)}).",
-            "Build it anew with `invoke build.optimized`, whose table says why a precision is refused.",
+            f"The variant {variant.name!r} needs {variant.precision}, which {model} was not found to answer "
+            f"like stock in (it was in: {', '.join(current.accepted)}).",
+            f"`invoke build.optimized --model {model} --precision {variant.precision}` says why.",
         )
     return variant
 
 
-def build(settings: Settings, model: Model, asked: str) -> Outcome | None:
-    """Make the artefact anew, choosing among the precisions (or trying the one that is asked for).
+def _no_report(outcome: Outcome) -> None:
+    pass
 
-    Returns None if another call has meanwhile made what is asked for. Raises OptimizeError if the model
-    cannot be converted or no precision agrees with stock; an older artefact then stays as it was.
+
+def build(
+    settings: Settings,
+    model: Model,
+    asked: str,
+    given: Given | None = None,
+    report: Callable[[Outcome], object] = _no_report,
+) -> Outcome | None:
+    """Make the artefact, choosing among the precisions (or trying the one that is asked for).
+
+    With `given`, a person's own requests, everything is compared again; without, what is known already is
+    not found out twice. `report` is told what was found, before an error is raised for it too.
+
+    Returns None if another call has meanwhile made what is asked for. Raises CannotGain if the model cannot
+    be converted, does not answer like stock, or is slower than stock; OptimizeError if that cannot be found
+    out. An older artefact then stays as it was.
     """
+    if given is None:
+        raise_if_refused(settings, model, asked)
     environment.ensure(settings)
     waiting_for = f"it is optimizing {model.name}"
     with locks.held(settings.paths, f"optimize-{model.name}", waiting_for):
-        there = artefact.read(settings, model)
-        if there is not None and there.answers(asked):
-            return None
+        if given is None:
+            raise_if_refused(settings, model, asked)
+            current = artefact.read(settings, model)
+            if current is not None and current.answers(asked):
+                return None
         try:
             with _workplace(model) as workplace:
-                return _build(settings, model, asked, workplace)
+                outcome = _Build(settings, model, asked, given, workplace).run(report)
+            artefact.forget_refusals(settings, model, (asked, *outcome.accepted))
+            return outcome
         except OSError as error:
             raise disk.unwritable(settings.paths.shown(model.base), error) from error
 
 
-def _build(settings: Settings, model: Model, asked: str, workplace: Path) -> Outcome:
-    converted = workplace / str(model.version)
-    native = convert(settings, model, converted)
-    wanted = PRECISIONS if asked == artefact.AUTO else (asked,)
-    missing = tuple(Candidate(p, refused=NOT_NATIVE) for p in wanted if p not in native)
-    tried = [p for p in wanted if p in native]
-    stock_p50, candidates = check(settings, model, workplace, tried) if tried else (0.0, ())
-    agreeing = [c for c in candidates if c.refused is None]
-    candidates = (*candidates, *missing)
-    if not agreeing:
-        reasons = "; ".join(f"{c.precision}: {c.refused}" for c in candidates)
-        raise OptimizeError(
-            f"No precision of the optimized {model} can be trusted ({reasons}).",
-            "Serve it with `invoke serve`, or raise optimize.max_difference in invoke.yaml.",
-        )
-    best = min(agreeing, key=lambda c: c.p50 or 0.0)
-    artefact.write_decision(converted, best.precision, asked, tuple(c.precision for c in agreeing))
-    _put_in_place(converted, artefact.folder_of(model))
-    return Outcome(best.precision, stock_p50, candidates)
+def raise_if_refused(settings: Settings, model: Model, asked: str) -> None:
+    """Raises CannotGain if it is known that the model cannot be optimized with the precision `asked` for."""
+    known = artefact.refusal(settings, model, asked)
+    if known is not None:
+        raise known.error()
+
+
+class _Build:
+    """One build, with its lock held."""
+
+    def __init__(
+        self, settings: Settings, model: Model, asked: str, given: Given | None, workplace: Path
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._asked = asked
+        self._given = given
+        self._workplace = workplace
+        self._folder = workplace / str(model.version)
+
+    def run(self, report: Callable[[Outcome], object]) -> Outcome:
+        native = self._converted()
+        wanted = PRECISIONS if self._asked == artefact.AUTO else (self._asked,)
+        outcome = self._outcome([p for p in wanted if p in native], [p for p in wanted if p not in native])
+        report(outcome)
+        if outcome.precision is None:
+            self._refuse(outcome)
+        else:
+            artefact.write_decision(self._folder, outcome.precision, self._asked, outcome.accepted)
+            _put_in_place(self._folder, artefact.folder_of(self._model))
+        return outcome
+
+    def _converted(self) -> list[str]:
+        """Convert, and return what this CPU computes natively; remember if that cannot be done."""
+        try:
+            return convert(self._settings, self._model, self._folder)
+        except CannotConvert as error:
+            why = Refusal(
+                f"{self._model} cannot be optimized: {error}.",
+                f"{candidates.serve_as_it_is(str(self._model))}.",
+            )
+            artefact.remember_refusal(self._settings, self._model, artefact.ANY, why)
+            raise why.error() from None
+
+    def _refuse(self, outcome: Outcome) -> None:
+        why = candidates.refusal(str(self._model), outcome)
+        if not outcome.rests_on_time:
+            artefact.remember_refusal(self._settings, self._model, self._asked, why)
+        raise why.error()
+
+    def _outcome(self, precisions: Sequence[str], lacking: Sequence[str]) -> Outcome:
+        """Prove, compare and time every signature in `precisions`, and decide."""
+        converted = artefact.converted(self._folder)
+        groups = candidates.groups(converted)
+        proofs = self._proofs(groups, precisions) if precisions else {}
+        tried = [[self._candidate(group, p, proofs.get(p, {})) for p in precisions] for group in groups]
+        proven = [p for p in precisions if any(one.refused is None for one in _of(tried, p))]
+
+        def decided(tried: Sequence[Sequence[Candidate]], stock: Mapping[str, float]) -> Outcome:
+            every = [one for group in tried for one in group]
+            return candidates.decide(self._asked, every, stock, lacking, converted.unconverted)
+
+        if not proven:
+            return decided(tried, {})
+        self._execute({p: [one.group for one in _of(tried, p) if one.refused is None] for p in proven})
+        with against_stock.serving(
+            self._settings, self._model, self._workplace, proven, self._given
+        ) as bench:
+            agreeing = [[one for one in group if one.refused is None] for group in tried]
+            seen = bench.observed([group for group in agreeing if group])
+            known = {(one.group, one.precision): one for group in seen for one in group.candidates}
+            tried = [[known.get((one.group, one.precision), one) for one in group] for group in tried]
+            stock = {
+                group.candidates[0].group.signatures[0]: group.stock_p50
+                for group in seen
+                if group.stock_p50 is not None
+            }
+            outcome = decided(tried, stock)
+            if outcome.precision is None:
+                return outcome
+            served = [one.group for one in _of(tried, outcome.precision) if one.refused is None]
+            return replace(outcome, memory=bench.memory(outcome.precision, served))
+
+    def _execute(self, groups: Mapping[str, Sequence[Group]]) -> None:
+        """Let OpenVINO execute the groups of each precision from now on, until it is decided which ones."""
+        accepted = {
+            precision: {name: precision for group in those for name in group.signatures}
+            for precision, those in groups.items()
+        }
+        artefact.write_decision(self._folder, next(iter(groups)), self._asked, accepted)
+
+    def _proofs(self, groups: Sequence[Group], precisions: Sequence[str]) -> dict[str, dict[str, Proof]]:
+        self._execute(dict.fromkeys(precisions, groups))
+        seconds = max(LEAST_PROOF_SECONDS, PROOF_SECONDS / (len(groups) * len(precisions)))
+        arguments = [f"--seconds={seconds:g}", *self._proof_inputs()]
+        return prove(self._settings, self._model, self._folder, precisions, arguments)
+
+    def _candidate(self, group: Group, precision: str, proofs: Mapping[str, Proof]) -> Candidate:
+        proof = Proof.joined(proofs.get(name, NOT_PROVEN) for name in group.signatures)
+        return Candidate(group, precision, self._settings.optimize.max_difference[precision], proof)
+
+    def _proof_inputs(self) -> list[str]:
+        """The arguments of the proof that name requests and photos."""
+        given = self._given or Given()
+        photos = self._settings.paths.root / inputs.SAMPLES
+        if given.photos:
+            photos = self._workplace / "photos"
+            photos.mkdir()
+            for number, photo in enumerate(given.photos, start=1):
+                (photos / f"{number:05}.jpg").write_bytes(inputs.as_jpeg(photo))
+        arguments = [f"--photos={photos}"]
+        if given.requests:
+            file = self._workplace / "requests.jsonl"
+            file.write_bytes(b"".join(request.body + b"\n" for request in given.requests))
+            arguments.append(f"--requests={file}")
+        return arguments
+
+
+PROOF_SECONDS = 15.0
+"""For all signatures in all precisions together, of which none has less than LEAST_PROOF_SECONDS."""
+LEAST_PROOF_SECONDS = 2.0
+NOT_PROVEN = Proof(0, 0.0, "it was not compared with stock")
+
+
+def _of(tried: Sequence[Sequence[Candidate]], precision: str) -> list[Candidate]:
+    return [one for group in tried for one in group if one.precision == precision]
+
+
+class CannotConvert(Exception):
+    """OpenVINO can execute no signature of the model; the message says why, as part of a sentence."""
 
 
 def convert(settings: Settings, model: Model, target: Path) -> list[str]:
     """Write the artefact, without a chosen precision, and return what this CPU computes natively.
 
-    Raises OptimizeError if OpenVINO cannot execute the model.
+    Raises CannotConvert if OpenVINO can execute no signature, OptimizeError if the model cannot be loaded.
     """
     arguments = [
         f"--model={model.folder}",
@@ -149,84 +254,40 @@ def convert(settings: Settings, model: Model, target: Path) -> list[str]:
         f"--fingerprint={artefact.fingerprint(settings, model)}",
     ]
     label = f"converting {model} for OpenVINO"
-    return environment.run(
-        settings, "embedded_server.convert", arguments, label, OptimizeError, model.name
-    ).split()
+    ended = environment.execute(settings, "embedded_server.convert", arguments, label, model.name)
+    if ended.status == CANNOT_CONVERT:
+        raise CannotConvert(ended.last_line.rstrip(".?! ") or "OpenVINO can execute no signature of it")
+    if ended.status != 0:
+        raise environment.failure(settings, ended, label, OptimizeError)
+    return ended.output.split()
 
 
-def check(
-    settings: Settings, model: Model, artefacts: Path, precisions: Sequence[str]
-) -> tuple[float, tuple[Candidate, ...]]:
-    """Serve stock and each precision of the artefact in `artefacts`, and compare answers and speed.
+def prove(
+    settings: Settings, model: Model, folder: Path, precisions: Sequence[str], arguments: Sequence[str]
+) -> dict[str, dict[str, Proof]]:
+    """Compare every signature of the artefact in `folder` with stock, in one process.
 
-    Returns stock's p50 in seconds and a candidate for each precision; those that do not agree with
-    stock are refused.
+    `arguments` are further ones of the program: what to compare over, and for how long.
+
+    Returns proofs by precision and signature. Raises OptimizeError if the program fails.
     """
-    from tasks.lib.engines.local import LocalEngine
-
-    # The artefact is not in its place yet: that is what passing this check is for.
-    engine = LocalEngine(settings, extra_flags=[f"--optimized_base_path={artefacts}"])
-    photos = inputs.sample_photos(settings.paths)
-    with ExitStack() as stack:
-        stock = _up(stack, engine, model, Variant("check-stock", "tensorflow", "f32"), settings)
-        servers = {
-            p: _up(stack, engine, model, Variant(f"check-{p}", "openvino", p), settings) for p in precisions
+    limits = {precision: settings.optimize.max_difference[precision] for precision in precisions}
+    arguments = [
+        *arguments,
+        f"--model={model.folder}",
+        f"--artefact={folder}",
+        f"--precisions={','.join(precisions)}",
+        f"--limits={json.dumps(limits)}",
+    ]
+    label = f"comparing the optimized {model} with stock"
+    output = environment.run(settings, "embedded_server.prove", arguments, label, OptimizeError, model.name)
+    return {
+        precision: {
+            name: Proof(int(one["requests"]), float(one["difference"]), one["problem"])
+            for name, one in signatures.items()
         }
-        client = Client(stock.url, settings.benchmark.plan.timeout)
-        metadata = client.metadata()
-        samples = inputs.requests_for(metadata, photos)
-        agreements = {
-            precision: compare(
-                client,
-                Client(server.url, settings.benchmark.plan.timeout),
-                default_signature(metadata),
-                samples,
-                Tolerances(settings.optimize.max_difference[precision]),
-            )
-            for precision, server in servers.items()
-        }
-        p50 = _speeds({"stock": stock, **servers}, [sample.body for sample in samples], settings)
-    candidates = tuple(
-        Candidate(
-            precision,
-            p50[precision],
-            p50["stock"] / p50[precision],
-            agreement,
-            settings.optimize.max_difference[precision],
-            None if agreement.holds else agreement.problem,
-        )
-        for precision, agreement in agreements.items()
-    )
-    return p50["stock"], candidates
-
-
-def _up(stack: ExitStack, engine: LocalEngine, model: Model, variant: Variant, settings: Settings) -> Server:
-    """Start a server that is stopped when `stack` is left; its variant is nobody else's."""
-    server = engine.start(model, variant, temporary=True)
-    stack.callback(processes.finish, engine.stop, server, settings.serve.stop_grace)
-    return server
-
-
-def _speeds(servers: dict[str, Server], bodies: Sequence[bytes], settings: Settings) -> dict[str, float]:
-    """The p50 of each server in seconds, measured in alternation."""
-    plan = replace(
-        settings.benchmark.plan,
-        max_seconds=MEASURED_SECONDS,
-    )
-    with ExitStack() as stack:
-        connections = [
-            (name, stack.enter_context(Load([server.url], plan.timeout))) for name, server in servers.items()
-        ]
-        requests = {name: [connection.prepare(body) for body in bodies] for name, connection in connections}
-        warmed_up({name: [load] for name, load in connections}, bodies, plan)
-        with console.progress("measuring precisions", MEASURED_ROUNDS, unit="round") as bar:
-
-            def enough(done: Rounds) -> bool:
-                return len(done) >= MEASURED_ROUNDS
-
-            rounds = run_rounds(connections, requests, len(bodies), plan, enough, lambda _: bar.update(1))
-    measured = {name: verdict.measure([b for one in rounds for b in one[name]]).p50 for name in servers}
-    return {name: p50 for name, p50 in measured.items() if p50 is not None}
+        for precision, signatures in json.loads(output).items()
+    }
 
 
 def _put_in_place(made: Path, target: Path) -> None:
@@ -262,26 +323,3 @@ def check_precision(name: str) -> str:
     if name not in choices:
         raise SettingError(f"There is no precision {name!r}.", f"Choose one of: {', '.join(choices)}.")
     return name
-
-
-def table(outcome: Outcome) -> list[dict[str, object]]:
-    """What the choice was made from, one row for each precision."""
-    stock: dict[str, object] = {
-        "variant": "stock", "precision": "f32", "p50 ms": f"{outcome.stock_p50 * 1000:.1f}",
-        "speed-up": "1.00", "same top-1": "-", "max |dp|": "-", "limit": "-", "decision": "-",
-    }  # fmt: skip
-    return [stock, *(_row(candidate, outcome.precision) for candidate in outcome.candidates)]
-
-
-def _row(candidate: Candidate, chosen: str) -> dict[str, object]:
-    agreement = candidate.agreement
-    return {
-        "variant": "optimized",
-        "precision": candidate.precision,
-        "p50 ms": "-" if candidate.p50 is None else f"{candidate.p50 * 1000:.1f}",
-        "speed-up": "-" if candidate.speedup is None else f"{candidate.speedup:.2f}",
-        "same top-1": "-" if agreement is None else agreement.percent,
-        "max |dp|": "-" if agreement is None else f"{agreement.difference:.2g}",
-        "limit": "-" if candidate.limit is None else f"{candidate.limit:g}",
-        "decision": candidate.refused or ("chosen" if candidate.precision == chosen else "agrees, slower"),
-    }

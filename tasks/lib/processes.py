@@ -205,6 +205,18 @@ def listener(port: int) -> str | None:
     return None
 
 
+def memory(identity: Identity) -> int | None:
+    """Bytes of main memory that the process takes; None if it has ended or the system does not tell."""
+    import psutil
+
+    if not alive(identity):
+        return None
+    try:
+        return int(psutil.Process(identity.pid).memory_info().rss)
+    except (psutil.Error, OSError):
+        return None
+
+
 def terminate(identity: Identity, grace: float) -> bool:
     """End the process and what it started: SIGTERM, and SIGKILL after `grace` seconds.
 

@@ -29,8 +29,10 @@ QUICK = {
     "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12",
     "INVOKE_BENCHMARK_BLOCK_SECONDS": "0.05",
     "INVOKE_BENCHMARK_WARMUP_SECONDS": "0",
+    "INVOKE_OPTIMIZE_PRECISION": "f32",
 }
-"""A benchmark of the fewest rounds, two; how fast anything is, no test asserts."""
+"""A benchmark of the fewest rounds, two; how fast anything is, no test asserts. The precision is asked for by
+name, since nothing is optimized on a machine that is too busy to show a gain."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from invoke import Config
 
-from tasks.lib import optimize, store
-from tasks.lib.errors import OptimizeError
+from tasks.lib import against_stock, candidates, optimize, store
+from tasks.lib.against_stock import Bench
+from tasks.lib.artefact import refusal
+from tasks.lib.errors import CannotGain
+from tasks.lib.inputs import given_at
 from tasks.lib.settings import Settings, read
 from tasks.lib.store import Model
 from tests.integration.conftest import ROOT, Suite
@@ -94,9 +97,17 @@ def test_a_conversion_that_goes_wrong_is_refused(stale: Suite, monkeypatch: pyte
     monkeypatch.setattr(optimize, "convert", faulty)
     settings = settings_of(stale, monkeypatch)
     before = manifest_of(stale).read_text()
-    with pytest.raises(OptimizeError, match=r"can be trusted \(f32: "):
-        optimize.build(settings, store.find(settings.paths, "tf1"), "f32")
+    model = store.find(settings.paths, "tf1")
+    with pytest.raises(CannotGain, match=r"cannot be optimized: in f32 '"):
+        optimize.build(settings, model, "f32")
     assert manifest_of(stale).read_text() == before
+    # It is remembered, and a person's own requests are compared all the same.
+    monkeypatch.setattr(optimize, "convert", None)
+    with pytest.raises(CannotGain, match=r"cannot be optimized: in f32 '"):
+        optimize.build(settings, model, "f32")
+    monkeypatch.setattr(optimize, "convert", real)
+    assert optimize.build(settings, model, "f32", given_at(ROOT / "models" / "samples")) is not None
+    assert refusal(settings, model, "f32") is None
     assert stale.servers() == []
 
 
@@ -108,10 +119,12 @@ def test_a_precision_that_this_cpu_lacks_is_named(stale: Suite, monkeypatch: pyt
         return [precision for precision in real(settings, model, target) if precision != "bf16"]
 
     monkeypatch.setattr(optimize, "convert", without_bf16)
+    # Whether so small a model gains depends on the CPU.
+    monkeypatch.setattr(Bench, "_timed", lambda *_: against_stock.NOT_TIMED)
     settings = settings_of(stale, monkeypatch)
     outcome = optimize.build(settings, store.find(settings.paths, "tf1"), "auto")
     assert outcome is not None
-    _stock, f32, bf16 = optimize.table(outcome)
+    _stock, f32, bf16 = candidates.table(outcome)
     assert (f32["precision"], f32["decision"]) == ("f32", "chosen")
     assert (bf16["precision"], bf16["decision"]) == ("bf16", "this CPU does not compute it natively")
     assert bf16["p50 ms"] == "-"

@@ -58,3 +58,10 @@ def test_what_is_for_the_local_engine_is_checked_there(invoke: CommandLine, nowh
     done = invoke.run("build.optimized", "--precision", "int4", **nowhere)
     assert done.returncode == 1
     assert "There is no precision 'int4'" in done.stderr
+
+
+def test_own_requests_are_read_before_anything_is_made(invoke: CommandLine, nowhere: dict[str, str]) -> None:
+    done = invoke.run("build.optimized", "--inputs", "missing.jsonl", **nowhere)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "error: There is no file or folder 'missing.jsonl'.\nName a photo, " in done.stderr

@@ -18,8 +18,9 @@ from PIL import Image
 
 from tasks.lib import inputs
 from tasks.lib.errors import ModelError, SuiteError
-from tasks.lib.inputs import NUMPY_NAMES, Sample, photos_in, requests_for
+from tasks.lib.inputs import NUMPY_NAMES, Sample, given_at, photos_in, requests_for, requests_of
 from tasks.lib.settings import Settings
+from tasks.lib.signature import Signature, named_signature
 
 WIDTH, HEIGHT = 40, 30
 
@@ -396,6 +397,66 @@ def test_an_input_without_a_batch_is_told(dtype: str) -> None:
     with pytest.raises(ModelError) as told:
         requests_for(metadata(x=("DT_FLOAT", [-1, 2]), rate=(dtype, [])), PHOTOS)
     assert "The input 'rate' has no batch dimension" in told.value.problem
+
+
+def signature(name: str, **tensors: tuple[str, list[int] | None]) -> Signature:
+    return named_signature(metadata(name, **tensors), name)
+
+
+def test_any_signature_gets_requests() -> None:
+    (sample,) = requests_of(signature("scoring", x=("DT_FLOAT", [-1])), PHOTOS[:1])
+    assert json.loads(sample.body)["signature_name"] == "scoring"
+
+
+def test_given_requests_are_for_the_signatures_that_they_name(put: Put) -> None:
+    lines = b'{"instances": [1]}\n\n{"instances": [2], "signature_name": "scoring"}\n'
+    given = given_at(put("some.jsonl", lines))
+    assert given.photos == ()
+    for name, values in (("serving_default", [1]), ("scoring", [2]), ("other", [])):
+        samples = given.of(signature(name, x=("DT_FLOAT", [-1])), "serving_default")
+        assert [json.loads(sample.body)["instances"][0] for sample in samples] == values
+
+
+def test_a_request_that_names_none_is_for_the_default_signature(put: Put) -> None:
+    given = given_at(put("some.jsonl", b'{"instances": [1]}'))
+    assert len(given.of(signature("scoring", x=("DT_FLOAT", [-1])), "scoring")) == 1
+
+
+def test_given_photos_are_for_every_signature_that_takes_some(put: Put) -> None:
+    given = given_at(put("cat.png", picture("PNG")))
+    photos = signature("photos", image_bytes=("DT_STRING", [-1]))
+    assert [sample.name for sample in given.of(photos, "serving_default")] == ["cat.png"]
+    assert given.of(signature("numbers", x=("DT_FLOAT", [-1, 2])), "serving_default") == []
+
+
+def test_a_folder_may_hold_photos_and_requests(put: Put) -> None:
+    put("b.jsonl", b'{"instances": [2]}')
+    put("a.json", b'{"instances": [1]}')
+    photo = put("cat.JPG", picture())
+    put("notes.txt", b"nothing")
+    given = given_at(photo.parent)
+    assert given.photos == (photo,)
+    assert [json.loads(one.body)["instances"] for one in given.requests] == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("none", None, "There is no file or folder"),
+        ("empty", b"", "There is no photo and no file of JSON requests"),
+        ("some.jsonl", b"", "holds no request"),
+        ("some.jsonl", b'{"instances": [1, 2]}', "Line 1 of .* is no predict request with one instance"),
+        ("some.jsonl", b"\xff", "cannot be read"),
+    ],
+)
+def test_nothing_that_can_be_compared(tmp_path: Path, name: str, content: bytes | None, problem: str) -> None:
+    place = tmp_path / name
+    if name == "empty":
+        place.mkdir()
+    elif content is not None:
+        place.write_bytes(content)
+    with pytest.raises(SuiteError, match=problem):
+        given_at(place)
 
 
 def test_a_signature_that_is_not_the_default_is_named() -> None:

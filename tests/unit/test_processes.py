@@ -114,6 +114,14 @@ def test_a_zombie_is_not_alive(start: Starter) -> None:
     assert not processes.alive(identity)
 
 
+def test_memory_is_that_of_the_process(start: Starter) -> None:
+    identity = start(SLEEP)
+    taken = processes.memory(identity)
+    assert taken is not None
+    assert 1 << 20 < taken < 1 << 30
+    assert processes.memory(replace(identity, marker="another's")) is None
+
+
 def test_listens_and_listener_name_the_process(start: Starter) -> None:
     serve = (
         "import socket, time; s = socket.create_server(('127.0.0.1', 0));"

@@ -145,6 +145,13 @@ class LocalEngine:
 
     # Its own
 
+    def memory(self, server: Server) -> int | None:
+        """Bytes of memory that the server's process takes; None if the system does not tell."""
+        record = self._read(server.id)
+        if record is None or record.process is None:
+            return None
+        return processes.memory(record.process)
+
     def command(self, server: Server, model: Model) -> tuple[list[str], Mapping[str, str]]:
         """The command that starts the server, and what must be added to its environment."""
         flags = [
