@@ -10,6 +10,7 @@ from invoke import Collection, Context
 from tasks.edge import settings, task
 
 if TYPE_CHECKING:
+    from tasks.lib.contest import Contest
     from tasks.lib.record import Content
     from tasks.lib.settings import Plan, Settings
 
@@ -70,13 +71,14 @@ def benchmark(
     difference counts only if it is larger than that noise. Over gRPC, addresses are written
     grpc://HOST:PORT/v1/models/NAME. With --rate, latency counts from the time at
     which a request was to be sent, so that a slow server cannot hide its queue: requests arrive for a
-    second (the setting benchmark.block_seconds) until the next server's turn. Exit code 2 says that the
-    candidate is below --min-ratio, 3 that there is no verdict: the two answer differently, or too many
-    requests failed.
+    second (the setting benchmark.block_seconds) until the next server's turn. A model that cannot be
+    optimized, or does not gain by it, is measured as stock alone. Exit code 2 says that the candidate is
+    below --min-ratio, 3 that there is no verdict: the two answer differently, too many requests failed,
+    or --min-ratio is given and there is nothing to compare.
     """
     from pathlib import Path
 
-    from tasks.lib import console, contest, record, results, tolerance
+    from tasks.lib import tolerance
     from tasks.lib.contest import Contest
     from tasks.lib.report import check_format
     from tasks.lib.values import number
@@ -98,12 +100,19 @@ def benchmark(
         rtol=tolerance.parse(rtol or (), "--rtol"),
         allow_different=allow_different,
     )
+    measure(its, asked, format, gate)
+
+
+def measure(its: Settings, asked: Contest, format: str, gate: float | None = None) -> None:
+    """Run a benchmark, print and save it. Raises SuiteError as it does, and if `gate` is not passed."""
+    from tasks.lib import console, contest, record, results
+
     done: list[record.Record] = []
     try:
         for one in contest.run(its, asked):
             done.append(one)
     finally:
-        # Of several comparisons, those that are finished are worth having whatever became of the next.
+        # Of several comparisons, those that are finished are worth having even if the next one fails.
         if done:
             content = record.content(done)
             _print(content, format)

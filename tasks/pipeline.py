@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
 from invoke import Context
 
 from tasks.edge import inside, settings, task
+
+if TYPE_CHECKING:
+    from tasks.lib.errors import CannotGain
 
 
 @task(
@@ -20,19 +27,19 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
 
     Whatever happens, an error or Ctrl-C included, nothing is left running: servers that were up before
     are stopped too. The first run installs the embedded environment and takes some minutes; later ones
-    take about two.
+    take about two. A model that cannot be optimized, or does not gain by it, is measured as stock alone.
     """
     import sys
     from contextlib import redirect_stdout
 
-    from tasks.benchmark import benchmark
+    from tasks.benchmark import measure
     from tasks.build import build
     from tasks.download import download
     from tasks.lib import hardware, pinning, variants
+    from tasks.lib.contest import Contest
     from tasks.lib.engines.choose import choose
     from tasks.lib.processes import uninterrupted
     from tasks.lib.report import check_format
-    from tasks.serve import serve
     from tasks.teardown import teardown
 
     its = settings(c)
@@ -40,7 +47,7 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     names = [its.benchmark.baseline, its.benchmark.candidate]
     for variant in names:
         variants.check(its, variant)  # a wrong word is told now, not after minutes
-    # Chosen once for both: asked for each step anew, auto could answer differently.
+    # Chosen once for both: for each step by itself, auto could answer differently.
     engine = choose(its, engine or None, names).name
     reference = model or its.model
     pinned = pinning.plan(its.serve.cpus, hardware.cores())
@@ -53,17 +60,50 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
             _say(1, "download")
             inside(download)(c, model=reference)
             _say(2, "build")
-            inside(build)(c, model=reference, engine=engine)
+            without_gain = _attempt(partial(inside(build), c, model=reference, engine=engine))
             _say(3, "serve both")
-            inside(serve)(c, model=reference, engine=engine, variant=its.benchmark.baseline)
-            inside(serve)(c, model=reference, engine=engine, variant=its.benchmark.candidate)
+            left_out = _serve(c, reference, engine, names, without_gain)
             _say(4, "benchmark")
-        inside(benchmark)(c, model=reference, engine=engine, format=format)
+        asked = Contest(reference, names[0], names[1:], engine, its.benchmark.plan, left_out=left_out)
+        measure(settings(c), asked, format)
     finally:
         # A second Ctrl-C must not stop what the first one asked for.
         with uninterrupted(), redirect_stdout(sys.stderr):
             _say(5, "teardown")
             inside(teardown)(c)
+
+
+def _attempt(step: Callable[[], None]) -> CannotGain | None:
+    """Take a step. If the model does not gain, say why and return that; stock can still be measured."""
+    from tasks.lib import console
+    from tasks.lib.errors import CannotGain
+
+    try:
+        step()
+    except CannotGain as error:
+        console.note(error.problem)
+        return error
+    return None
+
+
+def _serve(
+    c: Context, model: str, engine: str, names: Sequence[str], without_gain: CannotGain | None
+) -> dict[str, CannotGain]:
+    """Serve the variants `names`; returns those that are left out because the model does not gain.
+
+    `without_gain` is what the build step ended with: what failed there is not tried again.
+    """
+    from tasks.lib import variants
+    from tasks.serve import serve
+
+    left_out = {}
+    for name in dict.fromkeys(names):
+        reason = without_gain if variants.find(settings(c), name, engine).needs_artefact else None
+        if reason is None:
+            reason = _attempt(partial(inside(serve), c, model=model, engine=engine, variant=name))
+        if reason is not None:
+            left_out[name] = reason
+    return left_out
 
 
 def _say(number: int, step: str) -> None:

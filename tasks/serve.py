@@ -43,6 +43,7 @@ def serve(
     """
     from tasks.lib import console, obtain, servers, values, variants
     from tasks.lib.engines.choose import choose
+    from tasks.lib.errors import CannotGain
 
     its = settings(c)
     name = _variant_name(optimized, variant)
@@ -55,7 +56,11 @@ def serve(
         _say_what_would_be_done(its, where, found, model or its.model, wanted, wanted_port)
         return
     assert found is not None
-    server, _ = servers.bring_up(its, where, found, wanted, wanted_port)
+    try:
+        server, _ = servers.bring_up(its, where, found, wanted, wanted_port)
+    except CannotGain as error:
+        stock = f"invoke serve --model {model or its.model}"
+        raise CannotGain(error.problem, f"Serve it as it is with `{stock}`.") from error
     if found.origin.warning:
         console.note(found.origin.warning)
     if server.grpc_port:

@@ -262,12 +262,15 @@ def _largest(x: np.ndarray[Any, Any]) -> float:
 
 
 def _numbers(value: object) -> np.ndarray[Any, Any] | None:
-    """Nested lists of numbers as an array; None if text is among them, or rows have different lengths."""
+    """Nested lists of numbers as an array; None if it cannot hold them.
+
+    Text may be among them, rows may have different lengths, a whole number may be beyond any float.
+    """
     import numpy as np
 
     try:
         return np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from itertools import islice
 
+from tasks.lib import console
+
 CLASSIC_STEP = re.compile(r"^Step (\d+/\d+) : (.+)$")
 CLASSIC_CONTAINER = re.compile(r"^ ---> (?:\[Warning\].*)?Running in ([0-9a-f]{12,64})\s*$")
 BUILDKIT_STEP = re.compile(r"^#(\d+) \[(?!internal\]|auth\])([^\]]+)\] (.+)$")
@@ -49,7 +51,7 @@ class Step:
     lines: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"step {self.number}: {_short(self.instruction, 100)}"
+        return f"step {self.number}: {console.shortened(self.instruction, 100)}"
 
     def add(self, line: str) -> None:
         self.lines.append(line)
@@ -148,14 +150,9 @@ def failure(reader: Reader) -> Failure:
 def _told(line: str) -> str:
     """A line as it is shown. The builders' verdicts repeat the whole command: only how it ended matters."""
     ended = ENDED.search(line)
-    return f"exit code: {ended[1]}" if ended else _short(line, WIDTH)
+    return f"exit code: {ended[1]}" if ended else console.shortened(line, WIDTH)
 
 
 def _is_verdict(text: str) -> bool:
     """Whether the classic builder said it itself, after the failed step's own last line."""
     return text.startswith(("The command '", "failed to build:", "Error response from daemon"))
-
-
-def _short(text: str, width: int) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."

@@ -76,7 +76,7 @@ class Progress:
 
     def _line(self, now: float) -> str:
         step = "" if self.reader.step is None else f" {self.reader.step.number}"
-        activity = f": {self.reader.activity.strip()[:200]}" if self.reader.activity else ""
+        activity = f": {console.shortened(self.reader.activity, 200)}" if self.reader.activity else ""
         return f"{self._label}{step} [{duration(now - self._start)}]{activity}"
 
     def _clear(self) -> None:

@@ -11,7 +11,7 @@ from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines
 from tasks.lib.errors import ModelError, ServerError
 from tasks.lib.settings import Settings
-from tasks.lib.signature import default_signature
+from tasks.lib.signature import Signature, default_signature
 
 ASK_WITH_CURL = "Ask it with curl; `invoke serve` prints a line to begin with."
 
@@ -35,6 +35,11 @@ def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Se
     flag = "--optimized" if variant in (None, "optimized") else f"--variant {variant}"
     model = "" if reference == settings.model else f" --model {reference}"
     raise ServerError(f"No server of {what} is running.", f"Start one with `invoke serve {flag}{model}`.")
+
+
+def can_classify(signature: Signature) -> bool:
+    """Whether the model takes a photo and scores its class, as `invoke predict` needs it."""
+    return inputs.takes_photos(signature) and agreement.scores_output(signature) is not None
 
 
 def top_classes(

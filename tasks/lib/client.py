@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from tasks.lib import console
 from tasks.lib.errors import RequestRefused, ServerError
 from tasks.lib.settings import GRPC, REST
 
@@ -72,14 +73,15 @@ class Client:
             session.trust_env = False
             try:
                 response = session.request(method, self.url + suffix, data=body, timeout=self._timeout)
-                content = response.json()
-            except requests.JSONDecodeError:
-                content = {"error": response.text[:200]}
             except requests.RequestException as error:
                 raise ServerError(
                     f"{self.url} does not answer ({type(error).__name__}).",
                     "Look at `invoke serve.status` and `invoke serve.logs`.",
                 ) from error
+        try:
+            content = response.json()
+        except (ValueError, RecursionError):  # a number of 5,000 digits is a ValueError of its own
+            content = {"error": console.shortened(response.text)}
         if not response.ok:
             message = str(content.get("error", content)) if isinstance(content, Mapping) else str(content)
             raise RequestRefused(

@@ -26,6 +26,20 @@ def command(argv: Sequence[str], environment: Mapping[str, str] | None = None) -
     note("$ " + " ".join([*words, shlex.join(argv)]))
 
 
+LEFT_OUT = " [...]"
+
+
+def shortened(text: str, length: int = 300) -> str:
+    """`text` on one line of at most `length` characters: whole words, then "[...]" if any are left out."""
+    line = " ".join(text.split())
+    if len(line) <= length:
+        return line
+    room = length - len(LEFT_OUT)
+    # A single word may be longer than all the room there is.
+    start = line[: room + 1].rpartition(" ")[0] or line[:room]
+    return start + LEFT_OUT
+
+
 class Bar(Protocol):
     """What `progress` hands out: something that can be told of progress."""
 

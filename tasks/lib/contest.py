@@ -10,11 +10,13 @@ from typing import Any
 
 from tasks.lib import (
     agreement,
+    classify,
     console,
     contestants,
     hardware,
     inputs,
     obtain,
+    optimize,
     pinning,
     record,
     stats,
@@ -26,10 +28,11 @@ from tasks.lib.client import client_for
 from tasks.lib.contestants import Asked
 from tasks.lib.engines.base import Engine
 from tasks.lib.engines.choose import choose
-from tasks.lib.errors import GateFailed, NotComparable
+from tasks.lib.errors import CannotGain, GateFailed, NotComparable
 from tasks.lib.hardware import Hardware
 from tasks.lib.load import Load
 from tasks.lib.pinning import Pinning
+from tasks.lib.record import LeftOut
 from tasks.lib.rounds import Rounds, medians, run_rounds, timeline, warmed_up
 from tasks.lib.settings import MIXED, Plan, Settings
 from tasks.lib.signature import Signature, default_signature
@@ -62,13 +65,16 @@ class Contest:
     """The same in parts of the baseline's numbers."""
     allow_different: bool = False
     """Time them although they answer differently."""
+    left_out: Mapping[str, CannotGain] = field(default_factory=dict)
+    """Contestants by name that an earlier step has found to be without gain."""
 
 
 def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
-    """Compare each candidate with the baseline, or measure it alone where there is none.
+    """Compare each candidate with the baseline, or measure it alone if there is none.
 
-    One after another, each paired with the baseline anew. Yields nothing on --dry, after saying what
-    would be done.
+    The candidates are measured one after another, each in a pair with the baseline. A contestant that
+    cannot be optimized is left out: what remains is compared, or measured alone if it is a single one.
+    Raises CannotGain if none remains. Yields nothing on --dry, after saying what would be done.
     """
     asked = [contestants.parse(name) for name in (contest.baseline, *contest.candidates) if name is not None]
     managed = [one for one in asked if not one.urls]
@@ -88,12 +94,57 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
             f"are not up{'' if pinned is None else f'; {pinned}'}"
         )
         return
-    event = _Event(settings, contest, protocol, engine, models, pinned, hardware.detect())
+    baseline, candidates, left_out = _entries(
+        asked, contest, _without_gain(settings, contest, engine, models, managed)
+    )
+    event = _Event(settings, contest, protocol, engine, models, pinned, hardware.detect(), left_out)
     with ExitStack() as stack:
-        against = None if contest.baseline is None else stack.enter_context(event.up(asked.pop(0)))
-        for one in asked:
+        against = None if baseline is None else stack.enter_context(event.up(baseline))
+        for one in candidates:
             with event.up(one) as contestant:
                 yield from event.measured(against, contestant)
+
+
+def _without_gain(
+    settings: Settings,
+    contest: Contest,
+    engine: Engine | None,
+    models: Mapping[str, Model | None],
+    managed: Sequence[Asked],
+) -> dict[str, CannotGain]:
+    """Those of `managed` whose model cannot be optimized, by name; the others' models are optimized.
+
+    Before anything is started: it takes minutes, and must not slow down a server that is measured.
+    """
+    found = dict(contest.left_out)
+    for one in managed:
+        model = models[one.reference or contest.model]
+        if one.name in found or engine is None or model is None:
+            continue
+        try:
+            optimize.resolve(settings, model, variants.find(settings, one.variant, engine.name))
+        except CannotGain as error:
+            found[one.name] = error
+    return found
+
+
+def _entries(
+    asked: Sequence[Asked], contest: Contest, without_gain: Mapping[str, CannotGain]
+) -> tuple[Asked | None, Sequence[Asked], tuple[LeftOut, ...]]:
+    """The baseline, the candidates, and those that are left out.
+
+    A baseline that remains by itself is the only candidate. Raises CannotGain if none remains.
+    """
+    present = [one for one in asked if one.name not in without_gain]
+    if not present:
+        raise next(iter(without_gain.values()))
+    left_out = tuple(LeftOut(name, error.problem) for name, error in without_gain.items())
+    for one in left_out:
+        console.note(str(one))
+    has_baseline = contest.baseline is not None and contest.baseline not in without_gain
+    if has_baseline and len(present) > 1:
+        return present[0], present[1:], left_out
+    return None, present, left_out
 
 
 @dataclass(frozen=True)
@@ -109,6 +160,7 @@ class _Event:
     pinning: Pinning | None
     machine: Hardware
     """As it was at the beginning."""
+    left_out: tuple[LeftOut, ...]
 
     def up(self, asked: Asked) -> AbstractContextManager[Contestant]:
         model = None if asked.urls else self.models[asked.reference or self.contest.model]
@@ -120,9 +172,11 @@ class _Event:
         metadata = client_for((baseline or candidate).url, self.contest.plan.timeout).metadata()
         samples = self._samples(metadata)
         bodies = [sample.body for sample in samples]
-        answers = None
+        answers, takes_photos = None, False
         if baseline is not None:
-            answers = self._agreement(baseline, candidate, default_signature(metadata), samples)
+            signature = default_signature(metadata)
+            takes_photos = classify.can_classify(signature)
+            answers = self._agreement(baseline, candidate, signature, samples)
         for connections in self.contest.connections:
             protocols = {one.protocol for one in (baseline, candidate) if one is not None}
             plan = replace(
@@ -147,6 +201,8 @@ class _Event:
                 alone=alone,
                 pinning=self.pinning,
                 engine_version=self.engine.version() if self.engine is not None else {},
+                left_out=self.left_out,
+                takes_photos=takes_photos,
             )
             if outcome is not None and outcome.p50 is None:
                 return  # they answer differently, at any number of connections
@@ -238,31 +294,56 @@ NO_FAILURES = "Look at the log (`invoke serve.logs` for one of this suite), and 
 def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> None:
     """Raises NotComparable if a comparison has no verdict, GateFailed if one is below `min_ratio`.
 
-    It is below only if its interval as a whole is, and by more than the machine's own noise: what nobody
-    can tell on this machine is not held against the candidate.
+    It is below only if its interval as a whole is, and by more than the machine's own noise: what no one
+    can tell on this machine is not held against the candidate. With `min_ratio`, a contestant that was left
+    out is a comparison without a verdict.
     """
     for single in done:
         problem = single.alone.problem(single.plan) if single.alone is not None else None
         if problem is not None:
             raise NotComparable(f"The figures say little: {problem}.", NO_FAILURES)
-    verdicts = [one.verdict for one in done if one.verdict is not None]
-    for one in verdicts:
+    verdicts = [(single, single.verdict) for single in done if single.verdict is not None]
+    for single, one in verdicts:
         if one.p50 is None:
             raise NotComparable(
                 f"{one.candidate.name} answers differently from {one.baseline.name}, so their speeds were "
                 f"not compared: {one.agreement.problem}.",
-                "Find out why: build the candidate anew, or look at both with `invoke predict --variant`. "
-                "--allow-different times them all the same.",
+                f"{_how_to_look(single, one)} --allow-different measures them anyway.",
             )
         if one.problem is not None:
             raise NotComparable(
                 f"There is no verdict on {one.candidate.name}: {one.problem}.",
                 NO_FAILURES,
             )
-    for one in verdicts:
+    if min_ratio is not None:
+        _check_complete(done, min_ratio)
+    for _, one in verdicts:
         if min_ratio is not None and one.p50 is not None and one.p50.is_below(min_ratio):
             raise GateFailed(
                 f"{one.candidate.name} is {one.p50.interval.ratio:.{one.p50.interval.digits}f}x as fast as "
                 f"{one.baseline.name}{one.plan.how}, with certainty below --min-ratio {min_ratio:g}.",
                 "Make it faster, or lower the gate.",
             )
+
+
+def _how_to_look(done: record.Record, one: Verdict) -> str:
+    """How to see what two contestants answer, as a sentence."""
+    sides = (one.baseline, one.candidate)
+    if done.takes_photos and all(side.origin is not None for side in sides):
+        return "Compare what `invoke predict PHOTO --variant NAME` prints for each of them."
+    return "Send one request to both with curl (`invoke serve` prints such a line) and compare the answers."
+
+
+def _check_complete(done: Sequence[record.Record], min_ratio: float) -> None:
+    """Raises NotComparable if a contestant was left out: no one knows whether it is fast enough."""
+    left_out = done[0].left_out if done else ()
+    if not left_out:
+        return
+    compared = any(one.verdict is not None for one in done)
+    names = " and ".join(one.name for one in left_out)
+    reasons = " ".join(dict.fromkeys(one.reason for one in left_out))
+    missing = f"{names} was not compared" if compared else "There was nothing to compare"
+    raise NotComparable(
+        f"{missing}, so --min-ratio {min_ratio:g} was not checked: {reasons}",
+        "Leave out --min-ratio, or name another candidate.",
+    )

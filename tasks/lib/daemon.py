@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tasks.lib import console
 from tasks.lib.errors import DockerError
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def _unreachable(path: str, error: OSError) -> DockerError:
 
 
 def _strange(path: str, error: Exception) -> DockerError:
+    why = console.shortened(str(error).rstrip(". "))
     return DockerError(
-        f"The Docker Engine at {path} does not answer as it should: {str(error)[:200].rstrip('. ')}.",
+        f"The Docker Engine at {path} does not answer as it should: {why}.",
         "Look at `docker version`, or use --engine local.",
     )

@@ -59,6 +59,18 @@ class Alone:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A contestant that was not measured, because its model cannot be optimized or does not gain by it."""
+
+    name: str
+    reason: str
+    """A sentence."""
+
+    def __str__(self) -> str:
+        return f"{self.name} was left out: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Record:
     """One run of a benchmark, with all that is needed to judge it later."""
 
@@ -75,6 +87,10 @@ class Record:
     pinning: Pinning | None = None
     """None where every server was somebody else's."""
     engine_version: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    """Of the whole benchmark."""
+    takes_photos: bool = False
+    """Whether `invoke predict` can ask the model; not saved."""
 
 
 def now() -> str:
@@ -109,6 +125,7 @@ def content(records: Sequence[Record]) -> dict[str, Any]:
         | dict(first.engine_version),
         "pinning": asdict(first.pinning) | {"summary": str(first.pinning)} if first.pinning else None,
         "plan": plan,
+        "left_out": [asdict(one) for one in first.left_out],
     }
     whole: dict[str, Any] = finite(shared)
     return whole | {"runs": [_run(one) for one in records]}
@@ -183,9 +200,10 @@ def _sentence(record: Record) -> str:
     assert record.alone is not None
     measured = record.alone.measured
     failed = f" {measured.errors} requests failed." if measured.errors else ""
+    hint = "There was nothing to compare it with." if record.left_out else "Without --alone it is compared."
     return (
         f"{record.alone.contestant.name} alone{record.plan.how}: {milliseconds(measured.p50)} ms at p50, "
-        f"{measured.rate:.1f} requests/s. Without --alone it is compared.{failed}"
+        f"{measured.rate:.1f} requests/s. {hint}{failed}"
     )
 
 
@@ -282,7 +300,9 @@ def common_notes(content: Content) -> list[str]:
     runs = content["runs"]
     common = [note for note in runs[0]["notes"] if all(note in run["notes"] for run in runs)]
     shared = [content["pinning"]["summary"]] if content["pinning"] else []
-    return common + shared + _busy(content["machine"])
+    # Results from before contestants could be left out do not have the key.
+    left_out = [str(LeftOut(**one)) for one in content.get("left_out", ())]
+    return left_out + common + shared + _busy(content["machine"])
 
 
 BUSY = 2.0

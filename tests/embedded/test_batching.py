@@ -244,7 +244,7 @@ def test_a_full_queue_refuses(module: TensorFlowBackend) -> None:
 
 
 def test_waiting_for_ones_turn_has_an_end(module: TensorFlowBackend) -> None:
-    crowd = Crowd(Gate(module), one_thread(), timeout=0.05)
+    crowd = Crowd(Gate(module), one_thread(), timeout=1)
     inputs = {"a": np.ones((1, 3), np.float32), "b": np.array([1])}
     held = crowd.hold("several", **inputs)
     with pytest.raises(ResourceExhausted, match="timeout exceeded while waiting in batching queue"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
-from conditions import wait_for
+from conditions import turns_of_a_second, wait_for
 from embedded_server.errors import StartError
 from embedded_server.flags import parse_flags
 from embedded_server.grpc_api import GrpcServer
@@ -270,7 +270,7 @@ def test_health_and_the_way_out(models: Path) -> None:
         states = health.Watch(health_pb2.HealthCheckRequest())
         assert next(states).status == health_pb2.HealthCheckResponse.SERVING
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        turns = 100_000  # some time: more than the signal needs to arrive
+        turns = turns_of_a_second(server, "/v1/models/module:predict")  # the signal needs less to arrive
         spinning = stub.Predict.future(predict_request({"n": np.array([turns])}, "spin"), timeout=PATIENCE)
         # What was sent first is begun first.
         stub.Predict(predict_request({"x": X}), timeout=PATIENCE)

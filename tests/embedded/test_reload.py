@@ -71,7 +71,7 @@ def server(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     # oneDNN's allocator keeps what was freed for the next model, and nobody could see that it was.
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     flags = ("--allow_version_labels_for_unavailable_models", "--model_config_file_poll_wait_seconds=1")
-    with Server(f"--model_config_file={fleet.config}", *flags, "--rest_api_timeout_in_ms=3000") as server:
+    with Server(f"--model_config_file={fleet.config}", *flags, "--rest_api_timeout_in_ms=8000") as server:
         yield server
 
 
@@ -138,13 +138,13 @@ def test_a_new_version_takes_over_under_load_and_the_old_one_is_freed(fleet: Fle
     clients = [RestClient(server, over), GrpcClient(server, over)]
     for client in clients:
         client.start()
+    wait_for(lambda: all(len(client.answers) > 100 for client in clients))
     held: list[Any] = []
     body = {"signature_name": "slow", "instances": [LONG]}
     holder = threading.Thread(
         target=lambda: held.append(server.call("POST", "/v1/models/changing:predict", body)),
     )
     holder.start()
-    wait_for(lambda: all(len(client.answers) > 100 for client in clients))
     fleet.add("changing", 2)
     wait_for(lambda: states(server, "changing")["1"] == "UNLOADING")
     both = memory(server)

@@ -68,6 +68,29 @@ def test_a_failing_pipeline_leaves_nothing_running(resnet: Suite) -> None:
     assert resnet.servers() == []
 
 
+def test_a_model_that_cannot_be_optimized_is_measured_as_stock(suite: Suite, publisher: str) -> None:
+    upper = suite.with_environment(INVOKE_MODEL="upper")
+    upper.run("download", "--url", f"{publisher}/upper.tar.gz")
+    done = upper.run("pipeline")
+    [reason] = [line for line in done.stdout.splitlines() if "was left out" in line]
+    assert reason.startswith("optimized was left out: upper@1 cannot be optimized: ")
+    assert reason in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("stock alone: ")
+    assert upper.servers() == []
+
+    compared = upper.run("benchmark", "--min-ratio", "0.5", code=3)
+    assert (
+        "error: There was nothing to compare, so --min-ratio 0.5 was not checked: upper@1" in compared.stderr
+    )
+    assert "converting" not in compared.stderr, "it is known"
+
+    for chain in (["serve", "--optimized"], ["build.optimized", "serve", "--optimized"]):
+        refused = upper.run(*chain, code=1)
+        assert "error: upper@1 cannot be optimized: " in refused.stderr
+        assert "`invoke serve --model upper" in refused.stderr
+    assert upper.servers() == []
+
+
 def test_a_misspelt_word_is_told_before_anything_is_done(suite: Suite) -> None:
     done = suite.with_environment(INVOKE_BENCHMARK_CANDIDATE="missing").run("pipeline", code=1)
     assert "There is no variant 'missing'" in done.stderr

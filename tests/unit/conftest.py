@@ -8,12 +8,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 from invoke.config import Config
 
 from tasks.lib.settings import Download, Paths, Settings, read
 from tests.unit.commandline import ROOT, CommandLine
 from tests.unit.fileserver import Server
+
+# How long an example takes depends on the machine, and on what else it does.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

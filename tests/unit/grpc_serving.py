@@ -13,6 +13,7 @@ import grpc
 from tasks.lib.grpc_client import METADATA, PREDICT
 from tasks.lib.serving_messages import message
 from tasks.lib.signature import PREDICT_METHOD
+from tests.unit.scripted import SILENCE
 
 Act = Callable[["GrpcServing", bytes, grpc.ServicerContext], bytes]
 """Answers one call: its message in, the answer's out."""
@@ -37,7 +38,7 @@ def refuse(code: grpc.StatusCode, details: str = "no") -> Act:
 
 def keep_silent(server: GrpcServing, request: bytes, context: grpc.ServicerContext) -> bytes:
     """Answer only when the test is over."""
-    server.stopping.wait(30)
+    server.stopping.wait(SILENCE)
     return b""
 
 

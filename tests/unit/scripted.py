@@ -12,6 +12,10 @@ Act = Callable[["Scripted", socket.socket], bool]
 """Answers one request on a connection; returns whether the connection stays open."""
 
 
+SILENCE = 30.0
+"""Seconds for which `keep_silent` lasts."""
+
+
 def answer(body: bytes = b"{}", status: int = 200, head: str = "") -> bytes:
     """The bytes of a whole answer with a fixed length."""
     return f"HTTP/1.1 {status} Told\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode() + body
@@ -45,7 +49,7 @@ def say_and_close(content: bytes) -> Act:
 
 def keep_silent(server: Scripted, connection: socket.socket) -> bool:
     """Never answer."""
-    server.stopping.wait(30)
+    server.stopping.wait(SILENCE)
     return False
 
 

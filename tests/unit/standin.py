@@ -110,8 +110,15 @@ class Desk:
     There is one model, net@1, and the local engine runs stand-ins.
     """
 
+    WITHOUT_GAIN = "net@1 holds no operation that OpenVINO executes faster."
+
     def __init__(self, folder: Path, takes: Callable[[str], None]) -> None:
         from tasks.lib.store import write_origin
+
+        self.gains = True
+        """Whether optimizing the model succeeds."""
+        self.attempts = 0
+        """How often that was tried."""
 
         self.settings = settings(folder)
         self.takes = takes
@@ -149,6 +156,7 @@ def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
     """A desk at which every LocalEngine starts stand-ins. No server is left behind."""
     from tasks.lib import optimize, processes
     from tasks.lib.engines import local
+    from tasks.lib.errors import CannotGain
 
     wanted = ["numbers"]
 
@@ -157,7 +165,12 @@ def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
             super().__init__(settings, extra_flags=[f"--takes={wanted[-1]}"], command=command())
 
     def resolve(settings: Any, model: Any, variant: Any) -> Any:
-        return replace(variant, precision="bf16") if variant.needs_artefact else variant
+        if not variant.needs_artefact:
+            return variant
+        desk.attempts += 1
+        if not desk.gains:
+            raise CannotGain(Desk.WITHOUT_GAIN, "Serve it with `invoke serve`.")
+        return replace(variant, precision="bf16")
 
     monkeypatch.setattr(local, "LocalEngine", StandinEngine)
     monkeypatch.setattr(optimize, "resolve", resolve)

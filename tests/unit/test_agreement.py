@@ -211,6 +211,7 @@ def test_whole_numbers_and_text_are_equal_or_not(a: Any, b: Any, same: int) -> N
         ([0.1, 0.2], [[0.1], 0.2]),
         ([0.1, 0.2], []),
         ([0.1, 0.2], [0.1, "x"]),
+        ([0.1, 0.2], [0.1, 10**400]),
     ],
 )
 @pytest.mark.parametrize("scores", ["y", None])

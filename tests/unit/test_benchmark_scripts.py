@@ -11,13 +11,14 @@ import pytest
 
 from tests.unit.commandline import ROOT
 
+OWN = ("tasks.", "tests.")
 SCRIPTS = sorted((ROOT / "tests" / "benchmarks").rglob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_what_a_benchmark_imports_of_the_suite_is_there(script: Path) -> None:
     for statement in ast.walk(ast.parse(script.read_text())):
-        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("tasks."):
+        if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith(OWN):
             module = import_module(str(statement.module))
             for name in (each.name for each in statement.names):
                 assert hasattr(module, name) or find_spec(f"{statement.module}.{name}"), name

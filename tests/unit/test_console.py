@@ -37,6 +37,21 @@ def test_results_go_to_stdout_and_nothing_else_does(capsys: Captured) -> None:
     assert "a note" in err
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("exactly twenty chars", "exactly twenty chars"),
+        ("two\n  lines", "two lines"),
+        ("this sentence is longer", "this sentence [...]"),
+        ("fourteen chars then more", "fourteen chars [...]"),
+        ("onlyonewordthatislongerthanthat", "onlyonewordtha [...]"),
+    ],
+)
+def test_long_text_is_cut_between_words(text: str, shown: str) -> None:
+    assert console.shortened(text, 20) == shown
+
+
 def test_commands_are_shown_as_one_would_type_them(capsys: Captured) -> None:
     console.command(["docker", "run", "--name", "my server", "a$b"], {"MODEL": "two words", "N": "1"})
     assert capsys.readouterr().err == "$ MODEL='two words' N=1 docker run --name 'my server' 'a$b'\n"
@@ -157,6 +172,7 @@ def test_progress_on_a_terminal_is_a_bar_in_one_line() -> None:
 
 def test_waiting_on_a_terminal_counts_in_one_line() -> None:
     out, shown = on_a_terminal(
+        "console.time.monotonic = lambda: 100.0  # no time goes by\n"
         "with console.waiting('starting') as line:\n    line.tick()\n    line.tick()\nconsole.note('up')\n"
     )
     assert out == ""

@@ -17,9 +17,11 @@ from tasks.lib.agreement import Agreement
 from tasks.lib.contest import Contest
 from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local import LocalEngine
-from tasks.lib.errors import GateFailed, NotComparable, ServerError, SuiteError
+from tasks.lib.errors import CannotGain, GateFailed, NotComparable, ServerError, SuiteError
+from tasks.lib.record import LeftOut
 from tasks.lib.settings import Plan
 from tasks.lib.stats import Interval
+from tasks.lib.store import Origin
 from tasks.lib.variants import Variant
 from tasks.lib.verdict import Comparison, Measurement, Verdict
 from tests.unit import standin
@@ -40,6 +42,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
         yield one
 
 
+ORIGIN = Origin("url", "http://example.org/net.tar.gz", None, "0" * 64)
 HURRY = Plan(
     ci_width=0.02, max_seconds=0, max_errors=0.01, block_requests=2, warmup_seconds=0, seed=1, timeout=10
 )
@@ -146,6 +149,68 @@ def test_inputs_of_ones_own(desk: Desk, tmp_path: Path) -> None:
     [done] = run(desk, "stock", "stock", inputs=mine)
     assert done.verdict is not None
     assert done.verdict.agreement.inputs == 2
+
+
+# A model that does not gain
+
+
+def test_stock_is_measured_alone_if_the_model_does_not_gain(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.gains = False
+    [done] = run(desk, "stock", "optimized")
+    assert (done.verdict, done.left_out) == (None, (LeftOut("optimized", Desk.WITHOUT_GAIN),))
+    assert done.alone is not None
+    assert done.alone.contestant.name == "stock"
+    assert f"optimized was left out: {Desk.WITHOUT_GAIN}" in capsys.readouterr().err
+    assert desk.processes() == []
+    contest.check_outcome([done], None)
+    with pytest.raises(NotComparable, match=r"There was nothing to compare, so --min-ratio 0\.5") as told:
+        contest.check_outcome([done], 0.5)
+    assert Desk.WITHOUT_GAIN in told.value.problem
+    assert told.value.exit_code == 3
+
+
+def test_the_other_candidates_are_compared(desk: Desk) -> None:
+    desk.gains = False
+    [done] = run(desk, "stock", "optimized", "net@1")
+    assert done.verdict is not None
+    assert (done.verdict.baseline.name, done.verdict.candidate.name) == ("stock", "net@1")
+    contest.check_outcome([done], None)
+    with pytest.raises(NotComparable, match="optimized was not compared, so --min-ratio 1e-09 was not"):
+        contest.check_outcome([done], 1e-9)
+
+
+def test_stock_is_measured_once_for_each_number_of_connections(desk: Desk) -> None:
+    desk.gains = False
+    done = run(desk, "stock", "optimized", "net@1:optimized", "optimized", connections=(1, 2))
+    assert [(one.alone.contestant.name, one.plan.connections) for one in done if one.alone] == [
+        ("stock", 1),
+        ("stock", 2),
+    ]
+    assert [one.name for one in done[0].left_out] == ["optimized", "net@1:optimized"]
+    assert desk.attempts == 2
+
+
+def test_candidates_are_measured_alone_if_the_baseline_does_not_gain(desk: Desk) -> None:
+    desk.gains = False
+    [done] = run(desk, "optimized", "stock")
+    assert done.alone is not None
+    assert done.alone.contestant.name == "stock"
+
+
+@pytest.mark.parametrize("baseline", [None, "optimized"])
+def test_there_must_be_something_to_measure(desk: Desk, baseline: str | None) -> None:
+    desk.gains = False
+    with pytest.raises(CannotGain, match=Desk.WITHOUT_GAIN):
+        run(desk, baseline, "optimized")
+
+
+def test_what_an_earlier_step_has_found_is_not_tried_again(desk: Desk) -> None:
+    known = {"optimized": CannotGain("It is slower.", "Serve it with `invoke serve`.")}
+    [done] = run(desk, "stock", "optimized", left_out=known)
+    assert done.left_out == (LeftOut("optimized", "It is slower."),)
+    assert desk.attempts == 0
 
 
 # Who runs where
@@ -265,3 +330,26 @@ def test_without_a_verdict_there_is_another_code() -> None:
     ]  # type: ignore[type-var]
     with pytest.raises(NotComparable, match="optimized answers differently from stock"):
         contest.check_outcome(untimed, None)
+
+
+@pytest.mark.parametrize(
+    ("takes_photos", "origin", "advice"),
+    [(True, ORIGIN, "invoke predict"), (False, ORIGIN, "with curl"), (True, None, "with curl")],
+    ids=["photos", "numbers", "another one's server"],
+)
+def test_predict_is_only_advised_where_it_works(
+    takes_photos: bool, origin: Origin | None, advice: str
+) -> None:
+    [one] = finished(Interval(1.0, 1.0, 1.0), scored(3, 0.5))
+    assert one.verdict is not None
+    baseline, candidate = replace(STOCK, origin=ORIGIN), replace(OPTIMIZED, origin=origin)
+    untimed = replace(one.verdict, baseline=baseline, candidate=candidate, comparisons={}, measured={})
+    with pytest.raises(NotComparable) as told:
+        contest.check_outcome([replace(one, verdict=untimed, takes_photos=takes_photos)], None)
+    assert advice in told.value.remedy
+    assert "--allow-different" in told.value.remedy
+
+
+def test_whether_a_model_takes_photos_is_asked(desk: Desk) -> None:
+    [done] = run(desk, "stock", "optimized")
+    assert not done.takes_photos

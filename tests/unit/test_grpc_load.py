@@ -39,9 +39,10 @@ from tasks.lib.serving_messages import message
 from tests.unit import frames, scripted
 from tests.unit.frames import ANSWER, BEGIN, END, FINE, MESSAGE, OK, Frames
 from tests.unit.grpc_serving import GrpcServing, keep_silent, refuse, say, serving
-from tests.unit.scripted import free_port, until
+from tests.unit.scripted import SILENCE, free_port, until
 
 BODY = b'{"instances":[[1.5,2.5]]}'
+TIMEOUT = 20.0
 
 
 def prepared(content: bytes, replicas: int = 1) -> Prepared:
@@ -135,9 +136,9 @@ def test_a_large_request_that_is_refused_before_it_was_sent_does_not_spoil_the_n
 
 def test_silence_is_an_error_once_the_timeout_is_over() -> None:
     with serving(keep_silent, say()) as server:
-        block = measured(server, 2, timeout=0.3)
+        block = measured(server, 2, timeout=1)
     assert (len(block.latencies), block.errors, len(set(server.peers))) == (1, 1, 2)
-    assert 0.3 <= block.seconds < 3
+    assert 1 <= block.seconds < SILENCE
 
 
 def test_where_nobody_listens_every_request_is_an_error() -> None:
@@ -179,14 +180,21 @@ def test_a_server_that_leaves_in_the_middle_of_a_block_fails_what_it_had() -> No
 
 
 def test_latencies_are_the_time_of_each_call() -> None:
+    moments: list[float] = []
+
     def slow(server: GrpcServing, request: bytes, context: grpc.ServicerContext) -> bytes:
+        moments.append(time.perf_counter())
         time.sleep(0.1)
+        moments.append(time.perf_counter())
         return b"fine"
 
     with serving(say(), slow, say()) as server:
+        begun = time.perf_counter()
         first, second, third = measured(server, 3).latencies
-    assert first < 0.1 <= second
-    assert third < 0.1
+        ended = time.perf_counter()
+    assert first <= moments[0] - begun
+    assert second >= 0.1
+    assert third <= ended - moments[1]
 
 
 # Frames that grpcio does not send, though it might
@@ -194,7 +202,7 @@ def test_latencies_are_the_time_of_each_call() -> None:
 
 def told(answer: bytes, first: bytes = frames.settings(), content: bytes = b"ask") -> tuple[Block, Frames]:
     """What becomes of a call that a server answers with these frames, and what the server was told."""
-    with frames.serving(answer, first) as story, Load([story.url], 2) as load:
+    with frames.serving(answer, first) as story, Load([story.url], TIMEOUT) as load:
         block = load.closed([prepared(content)])
     return block, story
 
@@ -244,7 +252,7 @@ def test_whatever_http_allows_around_an_answer_is_an_answer(answer: bytes) -> No
 def test_whatever_is_no_answer_is_an_error(answer: bytes) -> None:
     block, _ = told(answer)
     assert (len(block.latencies), block.errors) == (0, 1)
-    assert block.seconds < 1  # and not a timeout
+    assert block.seconds < TIMEOUT, "it is not waited for"
 
 
 @given(window=st.integers(1, 300), frame_size=st.integers(16_384, 20_000), size=st.integers(0, 40_000))
@@ -264,7 +272,7 @@ def test_no_more_is_sent_than_the_server_has_opened_its_window_for(
 
 def test_a_window_that_never_opens_is_a_timeout() -> None:
     first = frames.settings((INITIAL_WINDOW_SIZE, 4))
-    with frames.serving(first=first, opens=False) as story, Load([story.url], 0.3) as load:
+    with frames.serving(first=first, opens=False) as story, Load([story.url], 1) as load:
         block = load.closed([prepared(b"ask")])
     assert block.errors == 1
     assert [payload for *_, payload in story.of(DATA)] == [prepared(b"ask")[0][:4]]
@@ -286,7 +294,7 @@ def test_open_loop_sends_at_the_scheduled_time_over_idle_connections() -> None:
     with serving() as server, Load([server.url], 10, 8) as load:
         block = load.open([prepared(b"ask")] * 20, 200, Random(1))
     assert (len(block.latencies), block.errors, block.sent) == (20, 0, (20,))
-    assert 0.02 < block.seconds < 5
+    assert block.seconds > 0.02
 
 
 def test_open_loop_counts_the_time_in_the_queue() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import select
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ from tasks.lib.load import Load
 from tasks.lib.wire import RECEIVE_SIZE
 from tests.unit.loads import BODY, Evenly, Gate, hung_up, measured, once
 from tests.unit.scripted import (
+    SILENCE,
     Act,
     Scripted,
     answer,
@@ -59,11 +61,20 @@ def test_a_slash_at_the_end_of_the_address_does_no_harm() -> None:
 
 
 def test_latencies_are_the_time_of_each_exchange() -> None:
-    late = dribble(answer(), 0.1, piece=1000)  # all of it at once, and then a pause
-    with serving(late, say(), dribble(answer(), 0.1, piece=len(answer()) - 1)) as server:
+    arrived: list[float] = []
+
+    def pause_after_the_answer(server: Scripted, connection: socket.socket) -> bool:
+        connection.sendall(answer())
+        select.select([connection], [], [], 10)  # the next request is there
+        arrived.append(time.perf_counter())
+        time.sleep(0.1)
+        return True
+
+    with serving(pause_after_the_answer, say(), dribble(answer(), 0.1, piece=len(answer()) - 1)) as server:
+        begun = time.perf_counter()
         block = measured(server, 3)
-    assert block.latencies[0] < 0.1
-    assert block.latencies[1] > 0.05  # the server was still pausing
+    assert block.latencies[0] <= arrived[0] - begun, "it ended before the next request was sent"
+    assert block.latencies[1] > 0.09, "the server paused before it read the request"
     assert block.latencies[2] > 0.09
 
 
@@ -148,17 +159,17 @@ def test_what_is_no_answer_is_an_error_and_ends_the_connection(nonsense: bytes) 
 
 def test_silence_is_an_error_once_the_timeout_is_over() -> None:
     with serving(keep_silent, say()) as server:
-        block = measured(server, 2, timeout=0.2)
+        block = measured(server, 2, timeout=1)
     assert (len(block.latencies), block.errors, server.connections) == (1, 1, 2)
-    assert 0.2 <= block.seconds < 2
+    assert 1 <= block.seconds < SILENCE
 
 
 def test_the_timeout_is_for_the_whole_exchange() -> None:
     # Every piece comes soon, the whole would take four seconds.
     with serving(dribble(answer(b"x" * 40), 0.1, piece=2)) as server:
         block = measured(server, 1, timeout=0.25)
-    assert block.errors == 1
-    assert 0.25 <= block.seconds < 2
+    assert block.errors == 1, "with a timeout for each piece it would have succeeded"
+    assert block.seconds >= 0.25
 
 
 def test_the_timeout_does_not_begin_anew_with_each_piece() -> None:
@@ -166,8 +177,7 @@ def test_the_timeout_does_not_begin_anew_with_each_piece() -> None:
     script = [dribble(whole, 0.35, piece=len(whole) // 3)]  # at 0, 0.35 and 0.7 seconds
     with serving(*script) as server:
         block = measured(server, 1, timeout=0.4)
-    assert block.errors == 1
-    assert block.seconds < 0.65
+    assert block.errors == 1, "with a timeout that begins again it would have succeeded"
 
 
 def test_an_interim_answer_is_waited_out() -> None:
@@ -208,13 +218,6 @@ def test_an_address_that_cannot_be_measured_is_told(url: str) -> None:
 def test_a_port_that_is_none_is_told(url: str) -> None:
     with pytest.raises(ServerError, match="port"):
         Load([url], 1)
-
-
-def test_the_loop_itself_costs_little() -> None:
-    """A hot loop as slow as `requests` (0.8 ms) would fail; a busy machine must not."""
-    with serving() as server:
-        block = measured(server, 300)
-    assert sorted(block.latencies)[30] < 0.0003
 
 
 def test_a_block_knows_how_long_it_took() -> None:
@@ -272,16 +275,16 @@ def test_no_more_connections_are_made_than_there_are_requests() -> None:
 )
 def test_every_kind_of_failure_is_counted_at_several_connections(bad: Act, reconnects: int) -> None:
     with serving(say(), bad, bad, say(), bad, bad, bad) as server:
-        block = measured(server, 40, timeout=0.5, connections=4)
+        block = measured(server, 40, timeout=1, connections=4)
     assert (len(block.latencies), block.errors, block.sent) == (35, 5, (40,))
     assert server.connections <= 4 + reconnects
 
 
 def test_the_others_go_on_while_one_times_out() -> None:
     with serving(keep_silent) as server:
-        block = measured(server, 200, timeout=0.5, connections=2)
+        block = measured(server, 200, timeout=1, connections=2)
     assert (len(block.latencies), block.errors) == (199, 1)
-    assert 0.5 <= block.seconds < 5
+    assert 1 <= block.seconds < SILENCE
 
 
 def test_large_requests_are_sent_piece_by_piece() -> None:

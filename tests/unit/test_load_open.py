@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tasks.lib.load import Block, Load
-from tests.unit.loads import BODY, Gate, arriving, measured
+from tests.unit.loads import BODY, Evenly, Gate, arriving, measured
 from tests.unit.scripted import (
     Act,
     Scripted,
@@ -46,7 +46,7 @@ def test_requests_are_not_sent_before_their_time() -> None:
     with serving() as server:
         block = arriving(server, 5, rate=20)
     assert (len(block.latencies), block.errors) == (5, 0)
-    assert 0.25 <= block.seconds < 2
+    assert block.seconds >= 0.25
 
 
 def test_open_loop_counts_the_time_in_the_queue() -> None:
@@ -62,7 +62,8 @@ def test_open_loop_counts_the_time_in_the_queue() -> None:
         closed = measured(server, 10)
     assert list(block.latencies) == sorted(block.latencies)
     assert block.latencies[-1] >= 0.45
-    assert np.median(block.latencies) > 2 * np.median(closed.latencies)
+    assert sum(block.latencies) > 2 * block.seconds, "each counts the time of those before it"
+    assert sum(closed.latencies) <= closed.seconds
 
 
 def test_open_loop_does_not_wait_for_answers_while_there_are_connections() -> None:
@@ -76,8 +77,8 @@ def test_open_loop_does_not_wait_for_answers_while_there_are_connections() -> No
 
 def test_open_loop_opens_only_as_many_connections_as_it_needs() -> None:
     with serving() as server:
-        arriving(server, 10, rate=40, connections=10)
-    assert server.connections < 5
+        arriving(server, 3, rate=2, connections=3)
+    assert server.connections < 3, "half a second apart, they need one"
 
 
 def test_in_open_loop_the_timeout_counts_from_the_scheduled_time() -> None:
@@ -85,19 +86,19 @@ def test_in_open_loop_the_timeout_counts_from_the_scheduled_time() -> None:
     with serving(finally_=keep_silent) as server:
         block = arriving(server, 3, rate=100_000, timeout=0.4)
     assert (len(block.latencies), block.errors, block.sent) == (0, 3, (1,))
-    assert 0.4 <= block.seconds < 1
+    assert block.seconds >= 0.4
 
 
 @pytest.mark.parametrize("bad", [say(answer(b"{}", 500)), say_and_close(b""), keep_silent])
 def test_failures_in_open_loop_are_counted(bad: Act) -> None:
     with serving(say(), bad, say(), bad) as server:
-        block = arriving(server, 20, rate=200, timeout=0.5, connections=4)
+        block = arriving(server, 20, rate=200, timeout=1.5, connections=4)
     assert (len(block.latencies), block.errors, block.sent) == (18, 2, (20,))
 
 
 def test_an_idle_connection_that_the_server_closes_in_open_loop_is_no_error() -> None:
     with serving(finally_=say_and_close(answer())) as server:
-        block = arriving(server, 3, rate=10)
+        block = arriving(server, 3, rate=2)
     assert (len(block.latencies), block.errors, server.connections) == (3, 0, 3)
 
 
@@ -123,13 +124,12 @@ def test_a_pause_that_closed_loop_hides_shows_in_open_loop() -> None:
     with serving(finally_=pausing()) as server, Load([server.url], 10, 64) as load:
         opened = load.open([load.prepare(BODY)] * 199, 100, Random(1))
     assert closed.errors == opened.errors == 0
-    assert np.percentile(closed.latencies, 99) < 0.1
-    assert np.percentile(opened.latencies, 99) > 0.25
+    # A client that waits for answers meets the pause once; otherwise some 25 requests wait for half of it.
+    assert np.sum(closed.latencies > 0.25) < 10 <= np.sum(opened.latencies > 0.25)
 
 
 def test_open_loop_deals_to_the_replicas_in_turn() -> None:
     with serving() as one, serving() as other, Load([one.url, other.url], 10, 4) as load:
-        block = load.open([load.prepare(BODY)] * 20, 500, Random(1))
-    assert (len(block.latencies), block.errors, sum(block.sent)) == (20, 0, 20)
-    # Not exactly ten each: on a busy machine one may have both its connections taken for a moment.
-    assert min(block.sent) >= 5
+        # So far apart that neither has both its connections taken, on a busy machine either.
+        block = load.open([load.prepare(BODY)] * 6, 5, Evenly())
+    assert (len(block.latencies), block.errors, block.sent) == (6, 0, (3, 3))

@@ -118,8 +118,8 @@ def test_one_that_dies_while_loading_shows_its_last_lines(
 
 
 def test_one_that_never_answers_is_stopped(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    with nothing_left(house), pytest.raises(ServerError, match="has not answered a predict within 1 s"):
-        house.engine("silent", ready_timeout=1.0).start(house.model, STOCK)
+    with nothing_left(house), pytest.raises(ServerError, match="has not answered a predict within 3 s"):
+        house.engine("silent", ready_timeout=3.0).start(house.model, STOCK)
     assert "stand-in: loading" in capsys.readouterr().err
 
 

@@ -19,6 +19,7 @@ from tasks.lib.histogram import Histogram
 from tasks.lib.page import document, figures, manifest, scales
 from tasks.lib.page.markup import node, text_of
 from tasks.lib.page.scales import Axis
+from tasks.lib.record import LeftOut
 from tasks.lib.rounds import Timeline
 from tests.unit.test_record import (
     ALONE,
@@ -116,6 +117,12 @@ def test_one_alone_is_drawn_alone() -> None:
     assert charts(page) == ["Latency distribution", "Blocks in time"]
     assert "13.0 ms" in page.texts
     assert not any("(baseline)" in text or "(candidate)" in text for text in page.texts)
+
+
+def test_what_was_left_out_is_said_on_the_page() -> None:
+    page = read(replace(ALONE, left_out=(LeftOut("stock", "It does not gain."),)))
+    assert "stock was left out: It does not gain." in page.texts
+    assert "left_out.0.reason" in page.texts
 
 
 def test_what_is_not_comparable_has_no_charts_and_says_why() -> None:

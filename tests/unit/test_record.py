@@ -18,7 +18,7 @@ from tasks.lib.engines.base import Conditions
 from tasks.lib.hardware import Hardware
 from tasks.lib.histogram import Histogram
 from tasks.lib.pinning import Pinning
-from tasks.lib.record import Alone, Record
+from tasks.lib.record import Alone, LeftOut, Record
 from tasks.lib.report import render
 from tasks.lib.rounds import Timeline
 from tasks.lib.settings import GRPC, MIXED, Plan
@@ -301,6 +301,21 @@ def test_one_that_was_measured_alone_has_nothing_to_be_compared_with() -> None:
     )
 
 
+def test_what_was_left_out_is_said_once_for_all() -> None:
+    reason = "net@1 holds no operation that OpenVINO executes faster."
+    one = replace(ALONE, left_out=(LeftOut("optimized", reason),))
+    content = saved(one, replace(one, plan=replace(PLAN, connections=4)))
+    assert content["left_out"] == [{"name": "optimized", "reason": reason}]
+    assert record.notes(content).count(f"optimized was left out: {reason}") == 1
+    assert only(one)["sentence"].endswith("75.8 requests/s. There was nothing to compare it with.")
+
+
+def test_a_result_from_before_contestants_were_left_out_is_still_shown() -> None:
+    content = saved(ALONE)
+    old = {key: value for key, value in content.items() if key != "left_out"}
+    assert record.notes(old) == record.notes(content)
+
+
 def test_errors_of_one_alone_are_said() -> None:
     failing = replace(ALONE, alone=Alone(OPTIMIZED, replace(FAST, errors=4), 14))
     assert only(failing)["sentence"].endswith(" 4 requests failed.")
@@ -355,7 +370,8 @@ def test_keys_of_a_comparison() -> None:
     """The contract that people's scripts rely on: a change of it needs another SCHEMA."""
     content = saved(DONE)
     assert set(content) == {
-        "schema", "time", "command", "engine", "machine", "versions", "plan", "pinning", "runs",
+        "schema", "time", "command", "engine", "machine", "versions", "plan", "pinning", "left_out",
+        "runs",
     }  # fmt: skip
     assert content["schema"] == 3
     assert content["command"] == "invoke benchmark"
@@ -368,6 +384,7 @@ def test_keys_of_a_comparison() -> None:
         "warmup_seconds": 20.0, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
         "protocol": "rest", "block_seconds": 1.0,
     }  # fmt: skip
+    assert content["left_out"] == []
     assert all(content["versions"].values())
     (run,) = content["runs"]
     assert set(run) == {"time", "connections", "sentence", "notes", "alone", "verdict", "warmup", "blocks"}

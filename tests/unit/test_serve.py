@@ -74,6 +74,13 @@ def test_the_line_asks_no_proxy(
     assert ("--noproxy 127.0.0.1" in capsys.readouterr().out) is expected
 
 
+def test_a_model_that_does_not_gain_is_not_served_as_if_it_did(desk: Desk) -> None:
+    desk.gains = False
+    told = complaint(lambda: serve.serve(desk.context(), optimized=True))
+    assert told == f"error: {Desk.WITHOUT_GAIN}\nServe it as it is with `invoke serve --model net`."
+    assert desk.processes() == []
+
+
 def test_a_second_call_finds_it_up(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     serve.serve(desk.context())
     first = capsys.readouterr().out

@@ -341,7 +341,7 @@ class DockerEngine:
         if reason is not None:
             return ServerError(f"{server} died while loading: {reason[0]}.", reason[1])
         lines = [line.strip() for line in log.splitlines() if line.strip()]
-        last = lines[-1].rstrip(".?! ")[:300] if lines else "it said nothing"
+        last = console.shortened(lines[-1].rstrip(".?! ")) if lines else "it said nothing"
         return ServerError(
             f"{server} died while loading, with exit status {status}: {last}.",
             "Mend what the lines above say, and start it again.",

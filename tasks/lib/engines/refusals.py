@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tasks.lib import console
 from tasks.lib.errors import DockerError
 
 _ROOM = (
@@ -132,4 +133,4 @@ def _explained(table: tuple[tuple[str, str, str], ...], image: str, why: str, ot
 
 
 def _short(why: str) -> str:
-    return " ".join(why.split()).rstrip(". ")[:300]
+    return console.shortened(why.rstrip(". \n"))

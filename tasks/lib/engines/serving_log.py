@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from tasks.lib import console
+
 _NO_VERSION = re.compile(r"No versions of servable (\S+) found under base path (\S+)")
 _NO_BASE_PATH = re.compile(r"Could not find base path (\S+) for servable")
 _LOAD_ERROR = re.compile(
@@ -34,7 +36,7 @@ def hopeless(log: str) -> tuple[str, str] | None:
         )
     failed = _LOAD_ERROR.search(log) or _NOT_STARTED.search(log)
     if failed:
-        why = failed["why"].strip().rstrip(".")[:300]
+        why = console.shortened(failed["why"].rstrip(" ."))
         if "ermission denied" in why:
             return (
                 f"the server may not read the model ({why})",

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,9 @@ import pytest
 from tests.integration.conftest import ROOT, Suite
 from tests.integration.docker import engine
 from tests.integration.docker.conftest import LABEL, containers, put_model
+
+FOREVER = "500"
+"""Seconds to wait for a server that will never answer: nearly as long as a command has in these tests."""
 
 
 def refused(suite: Suite, *words: str, **added: str) -> tuple[str, str]:
@@ -38,11 +40,9 @@ def refused(suite: Suite, *words: str, **added: str) -> tuple[str, str]:
 )
 def test_a_server_that_dies(suite: Suite, docker_host: str, wish: str, problem: str, remedy: str) -> None:
     put_model(suite, wish)
-    began = time.monotonic()
-    said = refused(suite, "serve", INVOKE_DOCKER_MEMORY="64m")
+    said = refused(suite, "serve", INVOKE_DOCKER_MEMORY="64m", INVOKE_SERVE_READY_TIMEOUT=FOREVER)
     assert problem in said[0]
     assert remedy in said[1]
-    assert time.monotonic() - began < 30
     assert containers(docker_host) == []
 
 
@@ -54,15 +54,14 @@ def test_a_server_that_never_answers(suite: Suite, docker_host: str) -> None:
     assert containers(docker_host) == []
 
 
-def test_a_mount_that_never_loads_is_told_within_seconds(suite: Suite, docker_host: str) -> None:
+def test_a_mount_that_never_loads_is_not_waited_for(suite: Suite, docker_host: str) -> None:
     wrong = suite.folder / "wrong.yaml"
     variant = {"docker": {"image": "stock", "environment": {"MODEL_BASE_PATH": "/nowhere"}}}
     wrong.write_text(json.dumps({"variants": {"wrong": variant}}))
-    began = time.monotonic()
-    problem, remedy = refused(suite, "-f", str(wrong), "serve", "--variant", "wrong")
+    never = {"INVOKE_SERVE_READY_TIMEOUT": FOREVER}
+    problem, remedy = refused(suite, "-f", str(wrong), "serve", "--variant", "wrong", **never)
     assert "will never answer: it finds no version of the model" in problem
     assert "Check that the model's folder is a number" in remedy
-    assert time.monotonic() - began < 20
     assert containers(docker_host) == []
 
 

@@ -29,7 +29,7 @@ def both(
     added = {"INVOKE_MODEL": "tf1", "INVOKE_ENGINE": "local"}
     suite = Suite(folder, upstream.settings(docker_host, user) | added)
     suite.run("download", "--url", f"{publisher}/tf1.tar.gz")
-    suite.run("build.optimized")
+    suite.run("build.optimized", "--precision", "f32")  # by name: whether it gains depends on the CPU
     suite.run("build.embedded", "--engine", "docker")
     yield suite
     suite.run("teardown")

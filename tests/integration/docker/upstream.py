@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import os
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +34,43 @@ class Upstream:
         """What the environment of a command adds to build and serve from these places."""
         own = {"INVOKE_DOCKER_IMAGE": self.stock, "INVOKE_BUILD_SOURCE": self.source}
         return settings(self.docker_host, user) | own
+
+
+@contextmanager
+def places(docker_host: str, registry: str, folder: Path) -> Iterator[Upstream]:
+    """The base images, the source in `folder`, and a stock image that is compiled from it."""
+    make_base(docker_host, "slim", "builder")
+    with source(folder) as address:
+        there = Upstream(docker_host, address, f"{registry}/upstream/serving:2.20.0")
+        user = f"test-stock-{os.getpid()}"
+        build_stock(Suite(folder / "stock", there.settings(user)), user, there.stock)
+        yield there
+
+
+@contextmanager
+def chain(there: Upstream, folder: Path, user: str, **added: str) -> Iterator[Suite]:
+    """A suite in `folder` with nothing but a catalogue, whose one model is offered on loopback.
+
+    In the end its servers and the images of `user` are removed.
+    """
+    published = folder / "published"
+    published.mkdir()
+    make_model_archive(published, "standin")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(published))
+    suite = Suite(folder / "suite", there.settings(user) | {"INVOKE_MODEL": "standin"} | added)
+    (suite.folder / "models").mkdir(parents=True)
+    try:
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever).start()
+            address = f"http://127.0.0.1:{server.server_port}/standin.tar.gz"
+            (suite.folder / "models" / "catalog.toml").write_text(f'[standin]\nurl = "{address}"\n')
+            try:
+                yield suite
+            finally:
+                server.shutdown()
+    finally:
+        suite.run("teardown")
+        remove_images(there.docker_host, user, there.stock)
 
 
 def settings(docker_host: str, user: str) -> dict[str, str]:
