@@ -61,6 +61,12 @@ class Maker:
             outputs.append(self.choose.choice(self.kept[1:] or [x]))
         return outputs
 
+    def rows(self, x: Any, *sizes: int) -> Any:
+        """A shape with the rows and the length of `x`, which may be open, and these sizes."""
+        if x.shape[1] is not None:
+            return [-1, x.shape[1], *sizes]
+        return tf.stack([tf.shape(x)[0], tf.shape(x)[1], *sizes])
+
     def another(self, x: Any) -> Any | None:
         """A tensor of the same shape that was made before."""
         found = [
@@ -272,7 +278,7 @@ def _dense(maker: Maker, x: Any) -> Any:
             lambda: tf.einsum("abc,cd->abd", x, maker.kernel(size, outputs)),
             lambda: raw.BatchMatMulV2(x=x, y=maker.kernel(size, outputs)),
             lambda: tf.reshape(
-                tf.matmul(tf.reshape(x, [-1, size]), maker.kernel(size, outputs)), [-1, x.shape[1], outputs]
+                tf.matmul(tf.reshape(x, [-1, size]), maker.kernel(size, outputs)), maker.rows(x, outputs)
             ),
         ))()  # fmt: skip
     return _after_conv(maker, x)
@@ -289,7 +295,7 @@ def _attention(maker: Maker, x: Any) -> Any:
                 heads, depth
             )
         flat = raw.BatchMatMulV2(x=x, y=maker.kernel(size, heads * depth))
-        return tf.reshape(flat, [-1, length, heads, depth])
+        return tf.reshape(flat, maker.rows(x, heads, depth))
 
     query, key, value = project(x), project(x), project(x)
     scale = maker.number(depth**-0.5)
@@ -300,16 +306,29 @@ def _attention(maker: Maker, x: Any) -> Any:
         query, key, value = (tf.transpose(part, [0, 2, 1, 3]) for part in (query, key, value))
         scores = tf.matmul(query, key, transpose_b=True)
         scores = scores * scale if maker.choose.random() < 0.5 else scores / maker.number(depth**0.5)
-        if maker.choose.random() < 0.5:
+        if maker.choose.random() < 0.5 and length is not None:
             scores = scores + maker.constant(1, 1, length, length)
         mixed = tf.transpose(tf.matmul(raw.Softmax(logits=scores), value), [0, 2, 1, 3])
-    mixed = tf.reshape(mixed, [-1, length, heads * depth])
+    mixed = tf.reshape(mixed, maker.rows(x, heads * depth))
     mixed = raw.BatchMatMulV2(x=mixed, y=maker.kernel(heads * depth, size))
     return x + mixed if maker.choose.random() < 0.7 else mixed
 
 
 def _moved_sequence(maker: Maker, x: Any) -> Any:
     length, size = x.shape[1:]
+    if length is None:
+        return maker.choose.choice((
+            lambda: x[:, -1],
+            lambda: x[:, 0],
+            lambda: tf.reduce_mean(x, 1),
+            lambda: tf.reduce_max(x, 1),
+            lambda: tf.concat([x, tf.reverse(x, [1])], -1),
+            lambda: tf.pad(x, [[0, 0], [1, 0], [0, 0]])[:, :-1],
+            lambda: x + tf.reduce_mean(x, 1, keepdims=True),
+            lambda: tf.squeeze(raw.Conv2D(
+                input=tf.expand_dims(x, 1), filter=maker.kernel(1, 3, size, 4), strides=[1, 1, 1, 1],
+                padding="SAME"), [1]),
+        ))()  # fmt: skip
     return maker.choose.choice(
         (
             lambda: tf.transpose(x, [0, 2, 1]),
@@ -376,6 +395,8 @@ _INPUTS = (
     (None, 5, 7, 4),
     (None, 12, 9, 1),
     (None, 6, 8),
+    (None, None, 8),
+    (None, None, 5),
     (None, 1, 5),
     (None, 10),
     (None, 3),
@@ -422,7 +443,8 @@ def _compare(graph: Graph, truth: Graph, seed: int, outcome: Outcome) -> None:
     requests = []
     for scale in _SCALES:
         for rows in (1, 3, 1, 2):
-            size = [rows if dimension is None else dimension for dimension in shape]
+            length = int(numbers.integers(1, 9))
+            size = [rows, *(length if dimension is None else dimension for dimension in shape[1:])]
             requests.append((numbers.normal(size=size) * scale).astype(np.float32))
     for turn in range(2):
         for request in requests:

@@ -55,7 +55,9 @@ def run_to_end(*flags: str) -> tuple[int, str]:
 class Server:
     """A running server; as a context manager it is ready on entry and gone on exit."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, patience: float = PATIENCE) -> None:
+        """patience: seconds in which it has to be ready."""
+        self._patience = patience
         self.port, self.grpc_port = free_ports(2)
         self.process = start(f"--rest_api_port={self.port}", f"--port={self.grpc_port}", *flags)
         self.log: list[str] = []
@@ -65,7 +67,7 @@ class Server:
         self._reader.start()
 
     def __enter__(self) -> Server:
-        self._changed.wait(PATIENCE)
+        self._changed.wait(self._patience)
         if not self._listens:  # too slow, or at its end
             self.process.kill()
             raise AssertionError("the server did not start:\n" + "".join(self.log))

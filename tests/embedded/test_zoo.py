@@ -37,14 +37,17 @@ def truth(written: Written) -> Truth:
 
 @pytest.fixture(scope="module")
 def asked(written: Written) -> Iterator[Callable[[str], Asked]]:
-    """The server of a backend, started when it is first needed."""
-    running: dict[str, Asked] = {}
+    """The server of a backend, started when it is first needed, and once."""
+    running: dict[str, Asked | None] = {}
     with contextlib.ExitStack() as stack:
 
         def start(backend: str) -> Asked:
             if backend not in running:
+                running[backend] = None
                 running[backend] = stack.enter_context(serving(written, backend))
-            return running[backend]
+            server = running[backend]
+            assert server, "it did not start"
+            return server
 
         yield start
 

@@ -131,7 +131,7 @@ class OpenVinoBackend:
         except ServingError:
             if set(wanted) == set(known.outputs):
                 raise
-            # What is not wanted may have failed: front and checks are executed for all outputs.
+            # What failed may not be wanted, and whether that matters is TensorFlow's to say.
             return self._hand_over(signature, inputs, outputs, _NotForBody("outputs", "some outputs only"))
         except _NotForBody as reason:
             return self._hand_over(signature, inputs, outputs, reason)
@@ -233,10 +233,10 @@ class _Program:
             if not _is_finite(array):
                 raise _NotForBody("result", "a result that is not finite")
         values.update(found)
-        tensors = {name: program.outputs[name] for name in wanted}
         if self._around is not None:
-            self._around.tail(values, tensors.values())
-        return {name: values[tensor] for name, tensor in tensors.items()}
+            # All of them: what fails for one output fails a function of TensorFlow as a whole.
+            self._around.tail(values)
+        return {name: values[program.outputs[name]] for name in wanted}
 
     def close(self) -> None:
         """Free what all parts hold."""

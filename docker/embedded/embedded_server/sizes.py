@@ -35,6 +35,8 @@ class Sizes:
                 if operation.type != "Placeholder"
                 for tensor in operation.outputs[:1]
             ]
+            # Fetched as well, or what has one shape for all requests would not be executed.
+            self._executed_too = [tensor.op for tensor in made]
             floats = [tensor for tensor in made if tensor.dtype.is_floating]
             self._fewest = tf.reduce_min(tf.stack([tf.size(tensor) for tensor in floats]))
             whole = [tensor for tensor in made if tensor.dtype in (tf.int32, tf.int64) and _is_size(tensor)]
@@ -70,7 +72,9 @@ class Sizes:
         # A session of its own each time: one that stays would keep the weights' memory.
         with tf.compat.v1.Session(graph=self._graph, config=config) as session:
             try:
-                fewest, least, shapes = session.run([self._fewest, self._least, self._shapes], zeros)
+                fewest, least, shapes, _ = session.run(
+                    [self._fewest, self._least, self._shapes, self._executed_too], zeros
+                )
             except tf.errors.OpError:
                 return None
         if not fewest or least < 0:

@@ -75,9 +75,12 @@ class Surroundings:
         self._front = (
             self._callable(self._inputs, program.front, program.front_checks) if self._has_front else None
         )
-        self._tails: dict[tuple[str, ...], Callable[[Values], Sequence[Array]]] = {}
         done = {*program.front, *program.body_outputs, *program.inputs.values()}
         self._tail_outputs = [t for t in dict.fromkeys(program.outputs.values()) if t not in done]
+        self._tail = None
+        if self._tail_outputs or program.tail_checks:
+            feeds = [*program.tail, *self._inputs]
+            self._tail = self._callable(feeds, self._tail_outputs, program.tail_checks)
         self._types = {own: graph.get_tensor_by_name(own).dtype.as_numpy_dtype for own in program.tail}
 
     def front(self, values: Values) -> None:
@@ -85,32 +88,17 @@ class Surroundings:
         if self._front is not None:
             values.update(zip(self._program.front, self._front(values), strict=True))
 
-    def tail(self, values: Values, wanted: Iterable[str]) -> None:
-        """Add those of the tensors `wanted` that the tail computes. Raises errors.ServingError."""
-        outputs = tuple(tensor for tensor in self._tail_outputs if tensor in set(wanted))
-        if not outputs and not self._program.tail_checks:
+    def tail(self, values: Values) -> None:
+        """Add what the tail computes. Raises errors.ServingError."""
+        if self._tail is None:
             return
-        call = self._tail_call(outputs)
         fed = dict(values)
         for own, tensor in self._program.tail.items():
             fed[own] = values[tensor].astype(self._types[own], copy=False)
-        values.update(zip(outputs, call(fed), strict=True))
-
-    def check(self) -> None:
-        """Raise what TensorFlow raises if front or tail cannot be executed in this way."""
-        if self._tail_outputs or self._program.tail_checks:
-            self._tail_call(tuple(self._tail_outputs))
-
-    def _tail_call(self, outputs: tuple[str, ...]) -> Callable[[Values], Sequence[Array]]:
-        call = self._tails.get(outputs)
-        if call is None:
-            feeds = [*self._program.tail, *self._inputs]
-            call = self._tails[outputs] = self._callable(feeds, outputs, self._program.tail_checks)
-        return call
+        values.update(zip(self._tail_outputs, self._tail(fed), strict=True))
 
     def close(self) -> None:
         """Free the session."""
-        self._tails.clear()
         self._session.close()
 
     def _callable(

@@ -18,6 +18,8 @@ from zoo.kind import Inputs, Kind
 
 STOCK, OPTIMIZED = "tensorflow", "openvino"
 PRECISION = "f32"
+STARTING = 300
+"""Seconds for loading all models, which takes 15 on two quiet cores."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ def serving(written: Written, backend: str) -> Iterator[Asked]:
     monitoring = written.folder / "monitoring.config"
     monitoring.write_text("prometheus_config { enable: true }")
     files = (f"--model_config_file={file}", f"--monitoring_config_file={monitoring}")
+    flags = (*files, f"--backend={backend}", f"--precision={PRECISION}")
     with (
-        Server(*files, f"--backend={backend}", f"--precision={PRECISION}") as server,
+        Server(*flags, patience=STARTING) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
     ):
         yield Asked(server, channel)

@@ -29,7 +29,7 @@ TABLES = frozenset({
     "MutableHashTable", "MutableHashTableV2", "AnonymousMutableHashTable",
 })  # fmt: skip
 _HANDED_ON = frozenset({
-    "Identity", "IdentityN", "Enter", "Exit", "Switch", "Merge", "NextIteration",
+    "_SwitchN", "Identity", "IdentityN", "Enter", "Exit", "Switch", "Merge", "NextIteration",
     "RefIdentity", "RefEnter", "RefExit", "RefSwitch", "RefMerge", "RefNextIteration",
 })  # fmt: skip
 _READS = _HANDED_ON | {
@@ -120,6 +120,8 @@ class _Source:
             for alias, info in kind.items():
                 if not info.name:
                     raise CannotConvert(f"{alias!r} is no plain tensor")
+        if len({info.name for info in proto.inputs.values()}) < len(proto.inputs):
+            raise CannotConvert("two of its inputs are the same tensor")
         graph = loaded.session.graph
         outputs = {alias: info.name for alias, info in proto.outputs.items()}
         fed = {info.name for info in proto.inputs.values()}
@@ -383,13 +385,14 @@ def _changed(loaded: Loaded, signature: str) -> list[str]:
         return sorted(set(_states(graph_def)))
     origins = _origins(graph_def)
     nodes = {node.name: node for node in graph_def.node}
-    found = dict.fromkeys(
-        _described(nodes[origin])
-        for node in graph_def.node
-        if node.op not in _READS and _takes_state(node)
-        for reference in node.input
-        for origin in origins.get(node_of(reference), ())
-    )
+    found: dict[str, None] = {}
+    for node in graph_def.node:
+        if node.op in _READS or not _takes_state(node):
+            continue
+        changed = [origin for reference in node.input for origin in origins.get(node_of(reference), ())]
+        if not changed:  # it came a way that is not followed
+            return sorted(set(_states(graph_def)))
+        found.update(dict.fromkeys(_described(nodes[origin]) for origin in changed))
     return list(found)
 
 
