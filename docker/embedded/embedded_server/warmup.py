@@ -36,6 +36,7 @@ _PHOTO = base64.b64decode(
     "AAAA/9oACAEBAAA/AJ+AAAAAAAAAAAAAAAAAAAAA/9k="
 )
 
+_PHOTO_SIZE = 64
 _log = logging.getLogger(__name__)
 
 
@@ -126,7 +127,14 @@ def made_up_inputs(signature: Signature) -> Iterator[dict[str, Array]]:
 
 def _zeros(spec: TensorSpec, text: bytes) -> Array:
     # A model of unknown rank is given a batch of one number, which most of those take.
-    shape = (1,) if spec.shape is None else tuple(1 if size is None else size for size in spec.shape)
+    shape = (1,)
+    if spec.shape is not None:
+        # Many networks for photos of any size refuse tiny ones.
+        is_photo = len(spec.shape) == 4 and spec.shape[3] in (1, 3)
+        shape = tuple(
+            size if size is not None else _PHOTO_SIZE if is_photo and position in (1, 2) else 1
+            for position, size in enumerate(spec.shape)
+        )
     if spec.dtype.numpy == np.object_:
         return np.full(shape, text, np.object_)
     return np.zeros(shape, spec.dtype.numpy)

@@ -26,7 +26,6 @@ class Kind(enum.Enum):
     NORMAL = "as ANY, but for subnormal numbers, which TensorFlow takes for 0"
     SMALL = "within +-10; integers: +-100"
     EXACT_IN_FLOAT = "integers within +-2^24"
-    IN_SHAPES = "integers from 0 to 2^20"
 
 
 class Guard(enum.Enum):

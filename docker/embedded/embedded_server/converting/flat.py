@@ -39,6 +39,8 @@ _READS = _HANDED_ON | {
     "PartitionedCall", "StatefulPartitionedCall",
 }  # fmt: skip
 """Operations that take a variable or a table and leave it as it is, or whose functions are looked at."""
+_OF_ONE_REQUEST = ("TensorArray", "Stack")
+"""What operations are called whose state is made and used within one request."""
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _GIGABYTES = 2**31 - 1  # bytes of a message; the limit of protobuf
 
@@ -387,7 +389,7 @@ def _changed(loaded: Loaded, signature: str) -> list[str]:
     nodes = {node.name: node for node in graph_def.node}
     found: dict[str, None] = {}
     for node in graph_def.node:
-        if node.op in _READS or not _takes_state(node):
+        if node.op in _READS or node.op.startswith(_OF_ONE_REQUEST) or not _takes_state(node):
             continue
         changed = [origin for reference in node.input for origin in origins.get(node_of(reference), ())]
         if not changed:  # it came a way that is not followed
@@ -408,7 +410,7 @@ def _gives_state(node: NodeDef) -> bool:
     definition = op_def_registry.get(node.op)
     if definition is None or not definition.is_stateful or node.op in _READS:
         return False
-    if node.op.startswith(("TensorArray", "Stack")):  # made and used within one request
+    if node.op.startswith(_OF_ONE_REQUEST):
         return False
     return any(
         argument.is_ref or argument.type == tf.resource.as_datatype_enum for argument in definition.output_arg

@@ -390,7 +390,7 @@ def _slice(operation: tf.Operation, facts: Facts) -> str | None:
     if begin is None or sizes is None:
         return "what it takes is not known before a request comes"
     for start, count, size in zip(begin, sizes, operation.inputs[0].shape.as_list(), strict=True):
-        if start == 0 and count == -1:
+        if start == 0 and count == -1 and size is not None:
             continue
         if size is None or start < 0 or start > size or (count != -1 and start + count > size):
             return "what it takes may not be there"
@@ -441,11 +441,9 @@ def _triangle(operation: tf.Operation, facts: Facts) -> str | None:
     return None
 
 
-def _repeated(operation: tf.Operation, facts: Facts) -> str | None:
-    times = facts.value(operation.inputs[1])
-    if facts.depends(operation.inputs[1]) is Depends.DATA or (times is not None and (times < 1).any()):
-        return "how often it repeats depends on data"
-    return None
+def _of_vectors(operation: tf.Operation, facts: Facts) -> str | None:
+    """In more dimensions, behind a convolution, OpenVINO takes it over another one."""
+    return None if operation.inputs[0].shape.rank == 2 else "it is proven for rows of numbers only"
 
 
 def _top(operation: tf.Operation, facts: Facts) -> str | None:
@@ -547,8 +545,9 @@ PROVEN: Mapping[str, Proven] = {
     **_each(
         _F, _always,
         "Abs", "Elu", "Erf", "Erfc", "LeakyRelu", "Neg", "Relu", "Relu6", "Selu", "Sigmoid", "Softplus",
-        "Softsign",         "Square", "Tanh", "LogSoftmax", "Softmax",
+        "Softsign",         "Square", "Tanh", "Softmax",
     ),
+    **_each(_F, _of_vectors, "LogSoftmax"),
     **_each(_F, _least(0.0), "Sqrt"),
     **_each(_F, _least(_SMALLEST_ROOT), "Rsqrt"),
     **_each(_F, _least(_SMALLEST_LOGARITHM), "Log"),
@@ -558,8 +557,8 @@ PROVEN: Mapping[str, Proven] = {
     **_each(_F, _always, "Add", "AddV2", "Sub", "Mul", "Maximum", "Minimum", shapes=True),
     **_each(_F, _always, "SquaredDifference"),
     **_each(frozenset({tf.bool}), _always, "LogicalAnd", "LogicalNot", "LogicalOr"),
-    **_each(_FB, _always, "SelectV2"),
-    **_each(_FB, _same_shapes, "Select"),
+    **_each(_F, _always, "SelectV2"),
+    **_each(_F, _same_shapes, "Select"),
     **_each(_F, _same_shapes, "AddN"),
     **_each(_F, _bias, "BiasAdd"),
     **_each(_F, _division, "RealDiv", "Div"),
@@ -567,11 +566,13 @@ PROVEN: Mapping[str, Proven] = {
     # Convolutions and matrix products.
     **_each(_F, _convolution, "Conv2D", "DepthwiseConv2dNative", "Conv3D"),
     **_each(_F, _transposed_convolution, "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
-    **_each(_F, _product, "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"),
+    **_each(_F, _product, "MatMul", "BatchMatMul", "BatchMatMulV2"),
+    **_each(_F32, _product, "BatchMatMulV3"),
     **_each(_F, _einsum, "Einsum"),
     **_each(_F, _normalization, "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"),
     # Pooling and reductions.
-    **_each(_F, _pooling, "AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D"),
+    **_each(_F, _pooling, "AvgPool", "MaxPool"),
+    **_each(_F32, _pooling, "AvgPool3D", "MaxPool3D"),
     **_each(_F, _reduction, "Max", "Min"),
     # TensorFlow rounds each partial sum to half, and OpenVINO none.
     **_each(_F32, _reduction, "Mean", "Sum"),
@@ -589,12 +590,12 @@ PROVEN: Mapping[str, Proven] = {
     **_each(_F, _constant(0), "Split"),
     **_each(_F, _constant(1, 2), "SplitV"),
     **_each(_F, _always, "Unpack"),
-    **_each(_FB, _slice, "Slice", shapes=True),
+    # Of data, OpenVINO may take no rows where all of them are meant.
+    **_each(_NONE, _slice, "Slice", shapes=True),
     **_each(_FB, _strided_slice, "StridedSlice", shapes=True),
     **_each(_F, _constant(1), "Pad"),
     **_each(_F, _constant(1, 2), "PadV2"),
     **_each(_F, _mirror, "MirrorPad"),
-    **_each(_F, _repeated, "Tile"),
     **_each(_F, _settled(1), "BroadcastTo"),
     **_each(_F, _gather, "Gather", "GatherV2", shapes=True),
     **_each(_F, _always, "DepthToSpace", "SpaceToDepth"),
@@ -606,7 +607,7 @@ PROVEN: Mapping[str, Proven] = {
     **_each(_F, _cast, "Cast", shapes=True),
     **_each(_FB, _settled(0, 1), "Fill"),
     **_each(_F, _constant(1, 2), "Roll"),
-    **_each(_FB, _triangle, "MatrixBandPart"),
+    **_each(_F, _triangle, "MatrixBandPart"),
     **_each(_F, _always, "ZerosLike", "OnesLike"),
     # Shapes.
     **_each(_NONE, _shape_of, "Shape", "Size", "Rank", shapes=True),
