@@ -60,6 +60,10 @@ class Observed:
     """Those that were given, with what was seen."""
 
 
+BUSY = (429, 503, 504)
+"""HTTP statuses of a server that may answer another time."""
+
+
 @dataclass(frozen=True)
 class Bench:
     """Stock and the optimized servers, all of them up."""
@@ -181,10 +185,14 @@ class Bench:
                 answers.append(agreement.answer(client, signature, body))
             except RequestRefused as error:
                 failure = f"it refuses a request that stock answers ({error.message.rstrip('. ')})"
+                if error.status in BUSY:
+                    failure = f"it does not answer in time ({error.message.rstrip('. ')})"
                 return replace(candidate, failure=failure), 0.0
-            except ServerError:
+            except ServerError as error:
                 client.metadata()  # raises if the server itself is gone
-                return replace(candidate, failure="its answers have another form than stock's"), 0.0
+                timed_out = "Timeout" in error.problem
+                form = "its answers have another form than stock's"
+                return replace(candidate, failure="it does not answer in time" if timed_out else form), 0.0
             times.append(time.perf_counter() - before)
         scores = agreement.scores_output(signature)
         alike = agreement.compare_answers(

@@ -30,7 +30,7 @@ PROGRAMS = ("embedded_server.convert", "embedded_server.prove")
 """What makes an artefact and proves it: with all they import, the sources that decide what it holds."""
 AUTO = "auto"
 ANY = "any"
-"""Stands for every precision in what is remembered."""
+"""Means every precision in what is remembered."""
 
 Accepted = Mapping[str, Mapping[str, str]]
 """Precision served -> signature -> the precision in which OpenVINO executes it."""

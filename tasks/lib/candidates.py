@@ -91,8 +91,9 @@ class Candidate:
 
     @property
     def lacked_resources(self) -> bool:
-        """Whether its proof came to no end for want of time or memory."""
-        return self.proof.problem is not None and LACKED.search(self.proof.problem) is not None
+        """Whether it failed for want of time or memory, which another attempt may have."""
+        problems = (self.proof.problem, self.failure)
+        return any(problem is not None and LACKED.search(problem) for problem in problems)
 
     @property
     def is_slower(self) -> bool:
@@ -113,8 +114,10 @@ class Candidate:
         return proven and (self.agreement is None or self.agreement.holds or _is_near(self.agreement))
 
 
-LACKED = re.compile(r"no answer within|SIGKILL")
-"""How a proof says that it was not brought to its end; the system kills when memory runs out."""
+LACKED = re.compile(
+    r"no answer within|SIGKILL|RESOURCE_EXHAUSTED|DEADLINE_EXCEEDED|UNAVAILABLE|it does not answer in time"
+)
+"""How a failure says that time or memory was lacking; the system kills when memory runs out."""
 DIFFERS = re.compile(r"differs by [0-9]")
 """How a proof says that numbers are beyond the limit."""
 

@@ -129,7 +129,7 @@ class Graph:
         outputs = {tensor.name: tensor.name for tensor in self.outputs}
         flat, graph = settled(Flat(self.graph.as_graph_def(), inputs, outputs, ()))
         operations = list(ordered(graph))
-        facts = Facts(graph, operations)
+        facts = Facts(operations)
         last = {tensor.op.name for tensor in self.outputs}
         reasons = []
         for operation in operations:

@@ -48,6 +48,10 @@ class Gate:
         assert self.open.wait(PATIENCE)
         return self._backend.run(signature, inputs, outputs)
 
+    def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
+        """Whether no input is NaN, as a backend may want to execute such requests by themselves."""
+        return not any(array.dtype.kind == "f" and np.isnan(array).any() for array in inputs.values())
+
 
 class Crowd:
     """Requests from a thread each, in a known order."""
@@ -164,6 +168,18 @@ def test_what_waits_is_executed_together(module: TensorFlowBackend) -> None:
     assert first.result(PATIENCE)["total"].tolist() == [3, 3]
     assert [future.result(PATIENCE)["total"].tolist() for future in rest] == [[3], [6, 6], [9, 9, 9]]
     assert crowd.gate.rows == [2, 6]
+
+
+def test_what_the_backend_does_not_merge_is_executed_by_itself(module: TensorFlowBackend) -> None:
+    crowd = Crowd(Gate(module), one_thread())
+    first = crowd.hold("several", a=np.ones((1, 3), np.float32), b=np.array([1]))
+    waiting = [crowd.queue("several", a=np.ones((2, 3), np.float32), b=np.array([1, 2])) for _ in range(2)]
+    alone = crowd.send("several", a=np.full((3, 3), np.nan, np.float32), b=np.array([1, 2, 3]))
+    assert crowd.gate.entered.acquire(timeout=PATIENCE), "it waits for no place in a batch"
+    crowd.gate.open.set()
+    for request in (first, alone, *waiting):
+        request.result(PATIENCE)
+    assert crowd.gate.rows == [1, 3, 4]
 
 
 def test_one_bad_photo_fails_alone(photos: TensorFlowBackend) -> None:

@@ -29,6 +29,7 @@ grpc_api        the gRPC interface
 serving         sockets, signals, and the way out
 saved_model     loads a SavedModel into a session
 surroundings    what TensorFlow executes of an optimized signature; bodies: what OpenVINO does
+sizes           which sizes of its inputs a body takes
 standby         the whole model by TensorFlow, for requests that OpenVINO cannot answer alike
 artefact        the optimized artefact on disk
 convert         makes it: a program of its own, by what is in converting; graphs walks through graphs

@@ -128,12 +128,12 @@ def read(folder: Path) -> Manifest:
         raise BadArtefact(
             f"the optimized artefact in {folder} is damaged: {MANIFEST} is no JSON ({error})"
         ) from None
-    if content.pop("format", None) != FORMAT:
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise BadArtefact(f"the optimized artefact in {folder} has another format")
     try:
         programs = {name: _program(program) for name, program in content.pop("programs").items()}
         manifest = Manifest(programs=programs, **content)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadArtefact(
             f"the optimized artefact in {folder} is damaged: {MANIFEST} has other keys"
         ) from error

@@ -41,5 +41,8 @@ class Backend(Protocol):
         Raises errors.ServingError: InvalidArgument where the input is to blame, Internal where not.
         """
 
+    def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
+        """Whether a request may be executed together with others, so that they are not slower for it."""
+
     def close(self) -> None:
         """Free all that it holds. Called once, when nobody executes anything any more or ever will."""

@@ -108,6 +108,8 @@ class BatchingBackend:
         known = self.signatures.get(signature)
         if known is None or inputs.keys() != known.inputs.keys() or not _has_batches(known, outputs):
             return self._backend.run(signature, inputs, outputs)
+        if not self._backend.merges(signature, inputs):
+            return self._backend.run(signature, inputs, outputs)
         rows = _rows(inputs)
         if rows == 0:
             return self._backend.run(signature, inputs, outputs)
@@ -124,6 +126,10 @@ class BatchingBackend:
             for first in range(0, rows, size)
         ]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in wanted}
+
+    def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
+        """See backend.Backend.merges."""
+        return self._backend.merges(signature, inputs)
 
     def close(self) -> None:
         """See backend.Backend.close."""

@@ -93,7 +93,12 @@ def _program(
         found = bounds.find(division, parts, model)
         program = writing.store(division, parts, model, found, output, len(known))
         if program.around is not None:
-            Surroundings(program, output, Threads(0, 0), 0).close()  # TensorFlow may refuse to execute parts
+            try:  # TensorFlow may refuse to execute parts
+                Surroundings(program, output, Threads(0, 0), 0).close()
+            except BaseException:
+                for file in output.glob(f"*-{len(known)}.*"):
+                    file.unlink()
+                raise
         known[key] = program
     return known[key]
 

@@ -67,8 +67,7 @@ class OpenVinoBackend:
         precision: f32, bf16, or auto for the one that was chosen by measuring.
         intra_op_parallelism, inter_op_parallelism, timeout: for all that TensorFlow executes; see
             TensorFlowBackend.load. A front has one thread within an operation where 0 leaves them to us.
-        handed_over: called with the signature and the reason for each request that TensorFlow executes
-        although
+        handed_over: called with signature and reason for each request that TensorFlow executes although
             the signature was converted.
 
         Raises StartError if the artefact is missing or damaged, or has no chosen precision.
@@ -138,6 +137,11 @@ class OpenVinoBackend:
         # OpenVINO has fewer number formats than TensorFlow; clients see the signature's own.
         return {name: answer[name].astype(known.outputs[name].dtype.numpy, copy=False) for name in wanted}
 
+    def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
+        """See backend.Backend.merges: what TensorFlow has to execute would take its neighbours along."""
+        program = self._programs.get(signature)
+        return program is None or program.takes(inputs)
+
     def _hand_over(
         self,
         signature: str,
@@ -203,14 +207,26 @@ class _Program:
             self._around.front(values)
         return values
 
+    def takes(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether the inputs by themselves break no condition."""
+        try:
+            self._check_inputs(inputs)
+        except _NotForBody:
+            return False
+        return True
+
+    def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
+        """Raises _NotForBody for inputs that can be judged before the front takes its time."""
+        for name, tensor in self._program.inputs.items():
+            if not inputs[name].size:
+                raise _NotForBody("shape", "an empty input")
+            if tensor in self._program.conditions:
+                _check(self._program.conditions[tensor], self._precision, inputs[name])
+
     def run(self, inputs: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
         """Returns the outputs `wanted`. Raises _NotForBody, errors.ServingError."""
         program = self._program
-        for name, tensor in program.inputs.items():
-            if not inputs[name].size:
-                raise _NotForBody("shape", "an empty input")
-            if tensor in program.conditions:  # it can be judged before the front takes its time
-                _check(program.conditions[tensor], self._precision, inputs[name])
+        self._check_inputs(inputs)
         with self._body.entered():
             values = self.prepared(inputs)
             for tensor, condition in program.conditions.items():

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 _MOST = 4096
-"""Combinations that are remembered; the oldest one is forgotten first."""
+"""Combinations that are remembered; with more, all are forgotten."""
 
 Shape = tuple[int, ...]
+_UNKNOWN: Mapping[str, Shape] = {}
 
 
 class Sizes:
@@ -45,7 +46,7 @@ class Sizes:
             self._shapes = {
                 tensor: tf.shape(self._graph.get_tensor_by_name(own)) for tensor, own in outputs.items()
             }
-        self._lock = threading.Lock()
+        self._executing = threading.Lock()
         self._known: dict[tuple[Shape, ...], Mapping[str, Shape] | None] = {}
 
     def of_outputs(self, given: Mapping[str, Shape]) -> Mapping[str, Shape] | None:
@@ -54,12 +55,15 @@ class Sizes:
         given: by the body's names.
         """
         key = tuple(given.values())
-        with self._lock:
-            if key not in self._known:
-                if len(self._known) >= _MOST:
-                    del self._known[next(iter(self._known))]
-                self._known[key] = self._executed(given)
-            return self._known[key]
+        if key not in self._known:
+            with self._executing:  # one at a time; requests of known sizes do not wait
+                if key not in self._known:
+                    found = self._executed(given)
+                    if len(self._known) >= _MOST:
+                        self._known = {}
+                    self._known[key] = found
+        known = self._known.get(key, _UNKNOWN)
+        return self._executed(given) if known is _UNKNOWN else known
 
     def _executed(self, given: Mapping[str, Shape]) -> Mapping[str, Shape] | None:
         config = tf.compat.v1.ConfigProto()

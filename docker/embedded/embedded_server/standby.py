@@ -31,12 +31,6 @@ class Standby:
         self._loading: Future[TensorFlowBackend] | None = None
         self._closed = False
 
-    @property
-    def is_loaded(self) -> bool:
-        """Whether it takes memory already."""
-        loading = self._loading
-        return loading is not None and loading.done()
-
     def load_now(self) -> None:
         """Load it in this thread. Raises StartError."""
         backend = self._load()
@@ -57,7 +51,7 @@ class Standby:
         except FutureTimeout:
             raise DeadlineExceeded("TensorFlow is still loading the model for this request") from None
         except StartError as error:
-            raise Unavailable(f"TensorFlow cannot execute this request: {error}") from error
+            raise Unavailable("TensorFlow has to execute this request, and cannot load the model") from error
         return backend.run(signature, inputs, outputs)
 
     def close(self) -> None:
@@ -82,6 +76,7 @@ class Standby:
         except BaseException as error:
             with self._lock:
                 self._loading = None  # the next request tries again
+            _log.error("TensorFlow cannot load the model: %s", error)
             loading.set_exception(error if isinstance(error, StartError) else StartError(str(error)))
             return
         with self._lock:

@@ -344,7 +344,7 @@ class DockerEngine:
         last = console.shortened(lines[-1].rstrip(".?! ")) if lines else "it said nothing"
         return ServerError(
             f"{server} died while loading, with exit status {status}: {last}.",
-            "Mend what the lines above say, and start it again.",
+            "Fix the error shown above and try again.",
         )
 
     def _settle(self, server: Server, each: Container) -> None:

@@ -388,7 +388,7 @@ class LocalEngine:
         self._show_log(server)
         raise ServerError(
             f"{server} died while loading: {environment.ending(status, self.logs(server, LOG_TAIL))}.",
-            "Mend what the lines above say, and start it again.",
+            "Fix the error shown above and try again.",
         )
 
     def _show_log(self, server: Server) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
-from operator_cases import convolutions, elementwise, layouts, movement, products, reductions, shapes
+from operator_cases import (
+    attention,
+    convolutions,
+    elementwise,
+    layouts,
+    movement,
+    products,
+    reductions,
+    shapes,
+)
 from operator_cases.case import Case, Guard, Kind, Tensor
 
-__all__ = ["Case", "Guard", "Kind", "Tensor", "cases", "output_types"]
+__all__ = ["Case", "Guard", "Kind", "Tensor", "cases", "output_types", "traps"]
 
 
 def cases() -> list[Case]:
@@ -16,10 +25,15 @@ def cases() -> list[Case]:
     return [
         *elementwise.unary(), *elementwise.casts(), *elementwise.binary(), *elementwise.comparisons(),
         *elementwise.logic(), *products.products(), *products.einsums(), *convolutions.convolutions(),
-        *convolutions.normalizations(), *convolutions.pools(), *convolutions.windows(), *convolutions.traps(),
+        *convolutions.normalizations(), *convolutions.pools(), *convolutions.windows(),
         *reductions.reductions(), *reductions.softmaxes(), *movement.movement(), *movement.resizes(),
-        *shapes.shape_arithmetic(), *layouts.layouts(),
+        *shapes.shape_arithmetic(), *layouts.layouts(), *traps(),
     ]  # fmt: skip
+
+
+def traps() -> list[Case]:
+    """Networks in which OpenVINO was once found to be wrong, and their neighbours."""
+    return [*convolutions.traps(), *attention.attention()]
 
 
 def output_types(op: str) -> set[tf.DType]:

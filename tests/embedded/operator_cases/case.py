@@ -16,7 +16,8 @@ import tensorflow as tf
 FLOATS = (tf.float32, tf.half, tf.bfloat16)
 
 
-TOLERANCES = {tf.float32: 1e-5, tf.half: 4e-3, tf.bfloat16: 3e-2}
+# TensorFlow adds up in the type itself: a mean of 25 numbers in bfloat16 is off by 4 %.
+TOLERANCES = {tf.float32: 1e-5, tf.half: 4e-3, tf.bfloat16: 6e-2}
 
 
 class Kind(enum.Enum):

@@ -45,7 +45,7 @@ def layouts() -> Iterator[Case]:
                 (Tensor(_SHAPE),),
                 lambda x, b=build, f=function: b(f, x),
                 1e-4,
-                1e-3,
+                of_inputs=True,
                 differs="another layout" if place in _DIFFER.get(name, ()) else None,
             )
 

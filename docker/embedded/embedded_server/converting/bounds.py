@@ -1,9 +1,8 @@
 """Up to which magnitude of its inputs a body is right.
 
-Deep networks can leave the range of floats, or lose all digits to cancellation, for inputs that are large
-enough. So TensorFlow and OpenVINO execute the body on inputs of each magnitude, from the largest down: all at
-one end, at random, at a few places only. The bound is the first magnitude at which every tensor of the body
-stays far within the range of its type, and both give the same.
+Deep networks can leave the range of floats, or lose all digits to cancellation, for inputs that are large.
+So both engines execute the body on inputs of growing magnitude, in several patterns. The bound is the last
+magnitude before the first at which a tensor of the body comes near the end of its type, or results differ.
 """
 
 from __future__ import annotations
@@ -59,6 +58,18 @@ def find(division: Division, parts: Parts, model: openvino.Model) -> dict[str, d
     """
     search = _Search(division, parts) if any(map(_has_size, division.given)) else None
     bounds: dict[str, float] = {}
+    try:
+        _find(bounds, search, division, model)
+    finally:
+        if search is not None:
+            search.close()
+    return {tensor.name: bounds if _has_size(tensor) else {} for tensor in division.given}
+
+
+def _find(
+    bounds: dict[str, float], search: _Search | None, division: Division, model: openvino.Model
+) -> None:
+    """Fill `bounds`, by precision."""
     for precision in (EXACT, *(name for name in native_precisions() if name != EXACT)):
         compiled = writing.compiled(model, precision, varies=division.depends_on_sizes)
         if search is None:
@@ -71,7 +82,6 @@ def find(division: Division, parts: Parts, model: openvino.Model) -> dict[str, d
         except CannotConvert:
             found = 0.0
         bounds[precision] = max(found, min(ORDINARY, bounds[EXACT]))
-    return {tensor.name: bounds if _has_size(tensor) else {} for tensor in division.given}
 
 
 def _has_size(tensor: tf.Tensor) -> bool:
@@ -120,6 +130,11 @@ class _Search:
                 break
             found = magnitude
         return found
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self._session.close()
+        self._tail.close()
 
     def _shapes_of(self, sizes: tuple[int, int]) -> dict[str, list[int]]:
         return {tensor.name: _shape(tensor, sizes) for tensor in self._division.given}
@@ -216,6 +231,7 @@ class _Tail:
         # Other parts of a request, such as texts, cannot be made up here to fit the body's.
         alone = given.keys() <= parts.body_outputs.keys()
         self._outputs: list[str] = []
+        self._session: tf.compat.v1.Session | None = None
         if parts.around is None or not alone:
             return
         self._graph = graph_of(parts.around)
@@ -241,6 +257,11 @@ class _Tail:
             return dict(zip(self._outputs, self._session.run(self._outputs, fed), strict=True))
         except (tf.errors.OpError, UnicodeDecodeError):
             return {}
+
+    def close(self) -> None:
+        """Free the session."""
+        if self._session is not None:
+            self._session.close()
 
     def _is_smooth(self) -> bool:
         """Whether small differences stay small but for their being amplified: no choice is made by them."""

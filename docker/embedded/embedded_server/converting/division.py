@@ -32,9 +32,7 @@ _NOT_CARRIED = (tf.variant, tf.resource)
 class Division:
     """Which part of a signature is whose. Tensors and operations are named as in the flat graph."""
 
-    graph: tf.Graph
     flat: Flat
-    facts: Facts
     body: frozenset[str]
     """Operations that OpenVINO executes."""
     given: Sequence[tf.Tensor]
@@ -71,7 +69,7 @@ class _Divider:
         self.without = without
         self.graph = graph
         self.operations = list(ordered(self.graph))
-        self.facts = Facts(self.graph, self.operations)
+        self.facts = Facts(self.operations)
         self.within = control_flow(self.operations)
         self.counts = self._counted()
         self.reasons: dict[str, str | None] = {}
@@ -235,7 +233,7 @@ class _Divider:
             front = list(dict.fromkeys([*front, *(t.name for t in handed)]))
             tail_given += [t.name for t in handed]
         return Division(
-            graph=self.graph, flat=self.flat, facts=self.facts, body=body, given=given, taken=taken,
+            flat=self.flat, body=body, given=given, taken=taken,
             front=front, front_checks=[name for name in checks if name not in after],
             tail_given=tail_given, tail_checks=late, has_tail=has_tail,
             depends_on_sizes=self._puts_together(body, given)

@@ -37,20 +37,15 @@ class Interval:
     def joined(self, other: Interval) -> Interval:
         return Interval(min(self.low, other.low), max(self.high, other.high))
 
-    @property
-    def is_bounded(self) -> bool:
-        return math.isfinite(self.low) and math.isfinite(self.high)
-
 
 ANY = Interval()
 
 
 class Facts:
-    """What is known of the tensors of `graph`."""
+    """What is known of the tensors of a graph."""
 
-    def __init__(self, graph: tf.Graph, ordered: Sequence[tf.Operation]) -> None:
+    def __init__(self, ordered: Sequence[tf.Operation]) -> None:
         """ordered: all operations, each after what it is given (loops aside)."""
-        self.graph = graph
         self._depends: dict[str, Depends] = {}
         self._intervals: dict[str, Interval] = {}
         self._values: dict[str, np.ndarray[Any, Any]] = {}
@@ -273,7 +268,7 @@ _RULES: Mapping[str, _Rule] = {
     "Relu6": _fixed(0, 6), "Relu": _relu, "Softplus": _fixed(0, math.inf),
     "Softsign": _fixed(-1, 1),
     "LogSoftmax": _fixed(-math.inf, 0),
-    "Elu": lambda o, g: Interval(max(-1.0, min(0.0, g[0].low)), g[0].high),
+    "Elu": _monotone(lambda x: x if x > 0 else math.expm1(x)),
     "Add": _add, "AddV2": _add, "AddN": _add, "BiasAdd": _add, "Sub": _subtract, "Mul": _multiply,
     "RealDiv": _divide, "Div": _divide, "Square": _square, "SquaredDifference": _squared_difference,
     "Abs": _absolute, "Neg": _negative, "Maximum": _maximum, "Minimum": _minimum,

@@ -42,7 +42,7 @@ _READS = _HANDED_ON | {
 _OF_ONE_REQUEST = ("TensorArray", "Stack")
 """What operations are called whose state is made and used within one request."""
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
-_GIGABYTES = 2**31 - 1  # bytes of a message; the limit of protobuf
+_MOST_BYTES = 2**31 - 1  # of a message; the limit of protobuf
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ def flatten(loaded: Loaded, signature: str, changes: Changes) -> Flat:
     initializers = _with_tables(graph_def, source)
     graph_def = _with_constants(graph_def, source)
     _check_resources(graph_def)
-    _with_effects_alone(graph_def)
-    if graph_def.ByteSize() > _GIGABYTES:
+    if graph_def.ByteSize() > _MOST_BYTES:
         raise CannotConvert("its weights need more than the 2 GB that a graph can hold")
+    _with_effects_alone(graph_def)
     return Flat(graph_def, source.inputs, source.outputs, initializers)
 
 
@@ -481,7 +481,7 @@ def _with_tables(graph_def: GraphDef, source: _Source) -> list[str]:
             if user.op.startswith("LookupTableFind") and node.name in origins.get(node_of(user.input[0]), ())
         }
         if len(types) != 1:
-            raise CannotConvert(f"it uses the {_described(state)} without looking anything up in it")
+            raise CannotConvert(f"what it looks up in the {_described(state)} is not of one type")
         ((key_type, value_type),) = types
         try:
             keys, values = source.table(node, key_type, value_type)
@@ -545,7 +545,7 @@ def _with_constants(graph_def: GraphDef, source: _Source) -> GraphDef:
     try:
         frozen, _ = convert_to_constants._replace_variables_by_constants(_Values(graph_def, values))
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise CannotConvert(f"its variables cannot be made constants ({error})") from error
+        raise CannotConvert("its variables cannot be made constants") from error
     return frozen
 
 

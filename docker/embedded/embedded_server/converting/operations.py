@@ -413,14 +413,6 @@ def _reduction(operation: tf.Operation, facts: Facts) -> str | None:
     return None
 
 
-def _joined(operation: tf.Operation, facts: Facts) -> str | None:
-    """Constants joined with the rest must have its open sizes, which `_pruned` inputs cannot break."""
-    axis = facts.value(operation.inputs[-1])
-    if axis is None:
-        return "its axis is not known before a request comes"
-    return None
-
-
 def _one_axis(operation: tf.Operation, facts: Facts) -> str | None:
     axes = facts.value(operation.inputs[1])
     return None if axes is not None and axes.size == 1 else "it is proven for one axis only"
@@ -545,7 +537,7 @@ PROVEN: Mapping[str, Proven] = {
     **_each(
         _F, _always,
         "Abs", "Elu", "Erf", "Erfc", "LeakyRelu", "Neg", "Relu", "Relu6", "Selu", "Sigmoid", "Softplus",
-        "Softsign",         "Square", "Tanh", "Softmax",
+        "Softsign", "Square", "Tanh", "Softmax",
     ),
     **_each(_F, _of_vectors, "LogSoftmax"),
     **_each(_F, _least(0.0), "Sqrt"),
@@ -586,7 +578,7 @@ PROVEN: Mapping[str, Proven] = {
     **_each(_FB, _always, "Pack", shapes=True),
     **_each(_FB, _squeeze, "Squeeze", shapes=True),
     **_each(_FB, _constant(1), "ExpandDims", "Transpose", shapes=True),
-    **_each(_FB, _joined, "ConcatV2", shapes=True),
+    **_each(_FB, _constant(-1), "ConcatV2", shapes=True),
     **_each(_F, _constant(0), "Split"),
     **_each(_F, _constant(1, 2), "SplitV"),
     **_each(_F, _always, "Unpack"),

@@ -300,7 +300,12 @@ def _add_up_to_1(array: Array) -> bool:
     return bool(array.ndim and np.allclose(array.astype(np.float64).sum(-1), 1, atol=1e-2))
 
 
+_SHOWN = 40
+"""Characters of a text in a message."""
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, bytes):
-        return repr(value[:40].decode(errors="backslashreplace"))
+        text = value.decode(errors="backslashreplace")
+        return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
     return f"{value:.4g}" if isinstance(value, float | complex | np.inexact) else str(value)
