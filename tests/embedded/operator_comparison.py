@@ -156,10 +156,9 @@ class Graph:
             with_rows = bodies._with_rows(model)
             self._with_rows = [n for n in self.names if any(n in model.input(r).names for r in with_rows)]
             one_row = bodies._of_one_row(model, with_rows)
-            varies = any(None in tensor.shape[1:] for tensor in self.case.inputs)
-            self._forms = {"any": writing.compiled(model, "f32", varies=varies).create_infer_request()}
+            self._forms = {"any": writing.compiled(model, "f32").create_infer_request()}
             if one_row is not None:
-                self._forms["one"] = writing.compiled(one_row, "f32", varies=varies).create_infer_request()
+                self._forms["one"] = writing.compiled(one_row, "f32").create_infer_request()
 
     def forms(self, values: Sequence[Array]) -> list[str]:
         """The forms that take these values."""

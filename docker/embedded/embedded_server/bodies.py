@@ -21,24 +21,19 @@ _ONE, _ANY = "one row", "any rows"
 _REQUESTS_PER_STREAM = 4
 
 
-def compile_options(precision: str, hint: str, *, varies: bool) -> dict[str, object]:
-    """What a body is compiled with.
+INPUT = "body_input"
+"""What the names of a body's inputs begin with."""
 
-    precision: f32 or bf16. hint: LATENCY or THROUGHPUT. varies: whether it has open sizes besides that of
-    rows.
-    """
-    options: dict[str, object] = {
+
+def compile_options(precision: str, hint: str) -> dict[str, object]:
+    """What a body is compiled with. precision: f32 or bf16. hint: LATENCY or THROUGHPUT."""
+    return {
         "PERFORMANCE_HINT": hint,
         "INFERENCE_PRECISION_HINT": precision,
-        # TensorFlow takes numbers below 1.2e-38 for 0. Otherwise top-k and argmax order them, where there
-        # they are equal.
-        "CPU_DENORMALS_OPTIMIZATION": True,
+        # Attention that is fused as a whole is wrong for some lengths, and after a first inference with one
+        # word (OpenVINO 2026.4).
+        "SNIPPETS_MODE": "DISABLE",
     }
-    if varies:
-        # Attention that is fused as a whole stays wrong after a first inference with one word (OpenVINO
-        # 2026.4).
-        options["SNIPPETS_MODE"] = "DISABLE"
-    return options
 
 
 class CannotInfer(Exception):
@@ -53,11 +48,10 @@ class Body:
     more than one comes, and its kernels for each number of rows with the first request of that number.
     """
 
-    def __init__(self, file: Path, outputs: Mapping[str, str], precision: str, *, varies: bool) -> None:
-        """outputs: tensor -> OpenVINO's name for it. varies: see compile_options."""
+    def __init__(self, file: Path, outputs: Mapping[str, str], precision: str) -> None:
+        """outputs: tensor -> OpenVINO's name for it."""
         self._outputs = outputs
         self._precision = precision
-        self._varies = varies
         self._lock = threading.Lock()
         self._entered = 0
         self._core = openvino.Core()
@@ -103,9 +97,7 @@ class Body:
         if compiled is None:
             with self._compiling:
                 if rows not in self._compiled:
-                    self._compiled[rows] = _Compiled(
-                        self._core, self._models[rows], self._precision, self._varies
-                    )
+                    self._compiled[rows] = _Compiled(self._core, self._models[rows], self._precision)
                 compiled = self._compiled[rows]
         return compiled
 
@@ -124,9 +116,9 @@ class _Compiled:
     a single request takes 10 ms. The second one costs 0.13 s and 106 MB.
     """
 
-    def __init__(self, core: openvino.Core, model: openvino.Model, precision: str, varies: bool) -> None:
-        self._alone = _Requests(core, model, compile_options(precision, "LATENCY", varies=varies))
-        self._many = _Requests(core, model, compile_options(precision, "THROUGHPUT", varies=varies))
+    def __init__(self, core: openvino.Core, model: openvino.Model, precision: str) -> None:
+        self._alone = _Requests(core, model, compile_options(precision, "LATENCY"))
+        self._many = _Requests(core, model, compile_options(precision, "THROUGHPUT"))
         if self._many.streams == 1:  # one CPU: the second model would be the first one again
             self._many = self._alone
         # Requests on half of the streams would leave half of the machine idle.
@@ -197,7 +189,7 @@ def array_of(tensor: openvino.Tensor) -> Array:
 def _with_rows(model: openvino.Model) -> list[str]:
     """The inputs whose first dimension is of any size."""
     return [
-        port.get_any_name()
+        next(name for name in port.get_names() if name.startswith(INPUT))
         for port in model.inputs
         if port.partial_shape.rank.is_static and len(port.partial_shape) and port.partial_shape[0].is_dynamic
     ]

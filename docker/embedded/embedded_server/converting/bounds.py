@@ -71,7 +71,7 @@ def _find(
 ) -> None:
     """Fill `bounds`, by precision."""
     for precision in (EXACT, *(name for name in native_precisions() if name != EXACT)):
-        compiled = writing.compiled(model, precision, varies=division.depends_on_sizes)
+        compiled = writing.compiled(model, precision)
         if search is None:
             continue
         if precision == EXACT:

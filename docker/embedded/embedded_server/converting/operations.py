@@ -433,11 +433,6 @@ def _triangle(operation: tf.Operation, facts: Facts) -> str | None:
     return None
 
 
-def _of_vectors(operation: tf.Operation, facts: Facts) -> str | None:
-    """In more dimensions, behind a convolution, OpenVINO takes it over another one."""
-    return None if operation.inputs[0].shape.rank == 2 else "it is proven for rows of numbers only"
-
-
 def _top(operation: tf.Operation, facts: Facts) -> str | None:
     if operation.inputs[0].dtype.base_dtype not in FLOATS:
         return "it is proven for floats only"
@@ -539,7 +534,6 @@ PROVEN: Mapping[str, Proven] = {
         "Abs", "Elu", "Erf", "Erfc", "LeakyRelu", "Neg", "Relu", "Relu6", "Selu", "Sigmoid", "Softplus",
         "Softsign", "Square", "Tanh", "Softmax",
     ),
-    **_each(_F, _of_vectors, "LogSoftmax"),
     **_each(_F, _least(0.0), "Sqrt"),
     **_each(_F, _least(_SMALLEST_ROOT), "Rsqrt"),
     **_each(_F, _least(_SMALLEST_LOGARITHM), "Log"),

@@ -15,14 +15,14 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from embedded_server import artefact
-from embedded_server.bodies import compile_options
+from embedded_server.bodies import INPUT, compile_options
 from embedded_server.converting.division import Division
 from embedded_server.converting.errors import CannotCompile
 from embedded_server.converting.facts import FLOATS
 from embedded_server.converting.flat import node_of, tensor_of
 from embedded_server.graphs import reached
 
-BODY_INPUT, BODY_OUTPUT, FROM_BODY = "body_input", "body_output", "from_body"
+BODY_OUTPUT, FROM_BODY = "body_output", "from_body"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Parts:
 
 def parts_of(division: Division) -> Parts:
     """The graphs of body and surroundings."""
-    body_inputs = {f"{BODY_INPUT}_{n}:0": t.name for n, t in enumerate(division.given)}
+    body_inputs = {f"{INPUT}_{n}:0": t.name for n, t in enumerate(division.given)}
     body_outputs = {t.name: f"{BODY_OUTPUT}_{n}:0" for n, t in enumerate(division.taken)}
     needs_around = bool(division.front or division.has_tail or division.front_checks)
     tail = {}
@@ -180,10 +180,10 @@ def openvino_model(body: GraphDef, outputs: Iterable[str], folder: Path) -> open
     return model
 
 
-def compiled(model: openvino.Model, precision: str, *, varies: bool) -> openvino.CompiledModel:
+def compiled(model: openvino.Model, precision: str) -> openvino.CompiledModel:
     """The model, compiled as the server compiles it. Raises CannotCompile."""
     try:
-        options = compile_options(precision, "LATENCY", varies=varies)
+        options = compile_options(precision, "LATENCY")
         return openvino.Core().compile_model(model, artefact.DEVICE, options)
     except RuntimeError as error:
         raise CannotCompile("OpenVINO cannot compile it") from error
