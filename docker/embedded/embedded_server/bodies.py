@@ -189,7 +189,8 @@ def array_of(tensor: openvino.Tensor) -> Array:
 def _with_rows(model: openvino.Model) -> list[str]:
     """The inputs whose first dimension is of any size."""
     return [
-        next(name for name in port.get_names() if name.startswith(INPUT))
+        # A port has the names of what only hands it on too.
+        next((name for name in port.get_names() if name.startswith(INPUT)), port.get_any_name())
         for port in model.inputs
         if port.partial_shape.rank.is_static and len(port.partial_shape) and port.partial_shape[0].is_dynamic
     ]
