@@ -242,7 +242,7 @@ def _kinds() -> list[Kind]:
         Kind("activations", write_activations, x),
         Kind("reductions", write_reductions, x),
         Kind("products", write_products, [(DEFAULT, pair)]),
-        Kind("shaping", write_shaping, x),
+        Kind("shaping", write_shaping, x, shares={DEFAULT: 0.5}),
         Kind("ties", write_ties, x, outcomes=[ties]),
         Kind("guarded", write_guarded, x),
         Kind("batch_coupled", write_batch_coupled, even),
