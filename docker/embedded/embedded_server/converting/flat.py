@@ -175,7 +175,7 @@ class _Source:
             states[name] = node
         for node in graph_def.node:
             if node.name in captured and node.name not in states:
-                _make_constant(node, captured[node.name].numpy())
+                make_constant(node, captured[node.name].numpy())
         inputs = {
             alias: tensor.name for alias, tensor in zip(function._arg_keywords, function.inputs, strict=False)
         }
@@ -500,7 +500,7 @@ def _with_tables(graph_def: GraphDef, source: _Source) -> list[str]:
         parts = []
         for stem, array in (("keys", keys), ("values", values)):
             constant = graph_def.node.add(name=_fresh(f"{name}_{stem}", taken))
-            _make_constant(constant, array)
+            make_constant(constant, array)
             parts.append(constant.name)
         fill = graph_def.node.add(
             name=_fresh(f"{name}_fill", taken), op="InitializeTable" if is_reference else "InitializeTableV2"
@@ -511,7 +511,8 @@ def _with_tables(graph_def: GraphDef, source: _Source) -> list[str]:
     return initializers
 
 
-def _make_constant(node: NodeDef, value: Any) -> None:
+def make_constant(node: NodeDef, value: Any) -> None:
+    """Make `node` a constant, which keeps its name."""
     name = node.name
     node.Clear()
     proto = tf.make_tensor_proto(value)

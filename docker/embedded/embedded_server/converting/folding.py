@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
-from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework import op_def_registry
 
-from embedded_server.converting.flat import Flat, node_of, tensor_of
+from embedded_server.converting.flat import Flat, make_constant, node_of, tensor_of
 from embedded_server.converting.frames import ordered
 from embedded_server.graphs import reached
 
@@ -215,21 +214,13 @@ def _replaced(graph_def: GraphDef, values: Mapping[str, Array]) -> GraphDef:
             if not reference.startswith("^") and tensor_of(reference) in names:
                 copy.input[index] = names[tensor_of(reference)]
     for tensor, name in names.items():
-        changed.node.append(_constant(name, values[tensor]))
+        make_constant(changed.node.add(name=name), values[tensor])
     present = {node.name for node in changed.node}
     for node in changed.node:
         kept = [r for r in node.input if not r.startswith("^") or node_of(r) in present]
         del node.input[:]
         node.input.extend(kept)
     return changed
-
-
-def _constant(name: str, value: Array) -> NodeDef:
-    proto = tf.make_tensor_proto(value)
-    node = NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = proto.dtype
-    node.attr["value"].tensor.CopyFrom(proto)
-    return node
 
 
 def _pruned(graph_def: GraphDef, outputs: Mapping[str, str], flat: Flat) -> GraphDef:
