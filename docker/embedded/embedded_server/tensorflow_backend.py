@@ -21,6 +21,8 @@ from tensorflow.core.protobuf import config_pb2
 
 from embedded_server import errors, saved_model
 from embedded_server.backend import Array
+from embedded_server.ranks import RankCheck
+from embedded_server.saved_model import Loaded
 from embedded_server.signature import Signature, signatures_of
 
 _log = logging.getLogger(__name__)
@@ -57,18 +59,13 @@ class TensorFlowBackend:
 
     runtime = "TF1"
 
-    def __init__(
-        self,
-        session: tf.compat.v1.Session,
-        signature_defs: Mapping[str, Any],
-        functions: Mapping[str, Any],
-        timeout: float,
-    ) -> None:
-        """functions: the signatures that the session cannot execute, as functions of tf.saved_model.load."""
-        self.signature_defs: Mapping[str, Any] = signature_defs
-        self.signatures: Mapping[str, Signature] = signatures_of(signature_defs)
-        self._session = session
-        self._functions = functions
+    def __init__(self, loaded: Loaded, timeout: float) -> None:
+        """timeout: see `load`."""
+        self.signature_defs: Mapping[str, Any] = loaded.signature_defs
+        self.signatures: Mapping[str, Signature] = signatures_of(loaded.signature_defs)
+        self._session = loaded.session
+        self._functions = loaded.functions
+        self._ranks = RankCheck(loaded)
         self._timeout = timeout
         self._calls: dict[tuple[str, tuple[str, ...]], _Call] = {}
 
@@ -98,7 +95,7 @@ class TensorFlowBackend:
         if loaded.functions:
             names = ", ".join(loaded.functions)
             _log.info("A session finds no variables for %s: executed as functions", names)
-        return cls(loaded.session, loaded.signature_defs, loaded.functions, timeout)
+        return cls(loaded, timeout)
 
     def run(
         self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None
@@ -115,6 +112,7 @@ class TensorFlowBackend:
             if call is None:
                 # Two threads may both make it; either one will do.
                 call = self._calls[signature, wanted] = self._make_call(known, wanted)
+            self._ranks.check(known, inputs)
             return call(inputs)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise translated(error) from error

@@ -84,7 +84,7 @@ class Changes:
 def flatten(loaded: Loaded, signature: str, changes: Changes) -> Flat:
     """The flat graph of a signature. Raises CannotConvert if it would compute something else."""
     source = _Source.of(loaded, signature)
-    graph_def = _inlined(source.graph_def, [*source.inputs.values(), *source.outputs.values()])
+    graph_def = _inlined_for(source)
     changes.check(signature, _states(graph_def))
     _check_random(graph_def)
     initializers = _with_tables(graph_def, source)
@@ -94,6 +94,19 @@ def flatten(loaded: Loaded, signature: str, changes: Changes) -> Flat:
         raise CannotConvert("its weights need more than the 2 GB that a graph can hold")
     _with_effects_alone(graph_def)
     return Flat(graph_def, source.inputs, source.outputs, initializers)
+
+
+def inlined(loaded: Loaded, signature: str) -> tuple[GraphDef, Mapping[str, str]]:
+    """The graph of a signature without calls of functions, and its placeholders' tensors by input.
+
+    Variables and tables are in it by their handles alone. Raises CannotConvert.
+    """
+    source = _Source.of(loaded, signature)
+    return _inlined_for(source), source.inputs
+
+
+def _inlined_for(source: _Source) -> GraphDef:
+    return _inlined(source.graph_def, [*source.inputs.values(), *source.outputs.values()])
 
 
 @dataclass(frozen=True)
