@@ -141,12 +141,10 @@ def _say_what_would_be_done(model: Model | None) -> None:
 
 def _print_table(outcome: Outcome) -> None:
     from tasks.lib import console
-    from tasks.lib.candidates import memory_line, table
+    from tasks.lib.candidates import table
     from tasks.lib.report import render
 
     console.result(render(table(outcome)))
-    if outcome.memory is not None:
-        console.result(memory_line(outcome.memory))
 
 
 def _print_outcome(outcome: Outcome, model: Model) -> None:

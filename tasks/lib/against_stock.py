@@ -237,23 +237,23 @@ class Bench:
     # Memory
 
     def memory(self, precision: str, executed: Sequence[Group]) -> Memory:
-        """What the server of `precision` takes before and after it has loaded TensorFlow's part too.
+        """What stock takes, and the server of `precision` before and after it has loaded TensorFlow's part.
 
         A request with NaN makes it do so; there is none if no signature of `executed` takes floats.
         """
         server = self.optimized[precision]
-        before = self.engine.memory(server)
+        stock, before = self.engine.memory(self.stock), self.engine.memory(server)
         broken = next(filter(None, map(self._broken, executed)), None)
         if broken is None:
-            return Memory(before, None)
+            return Memory(stock, before, None)
         try:
             self._client(server).predict(broken)
         except RequestRefused:
             pass  # as stock would: it was loaded all the same
         except ServerError as error:
             console.note(f"memory with TensorFlow is not known: {error.problem}")
-            return Memory(before, None)
-        return Memory(before, self.engine.memory(server))
+            return Memory(stock, before, None)
+        return Memory(stock, before, self.engine.memory(server))
 
     def _broken(self, group: Group) -> bytes | None:
         """A request of this signature with NaN in one of its float inputs; None if there is none."""

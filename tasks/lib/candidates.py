@@ -19,6 +19,8 @@ F32 = "f32"
 MOST_REASONS = 6
 """Named in one sentence."""
 MIB = 1 << 20
+MEMORY = "MiB (with TensorFlow)"
+"""The column of what a server takes, and what it takes once a request has made it load TensorFlow's part."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,12 @@ def _is_near(agreement: Agreement) -> bool:
 
 @dataclass(frozen=True)
 class Memory:
-    """What an optimized server takes, in bytes; None where that is not known."""
+    """What servers take, in bytes; None where that is not known."""
 
-    before: int | None
+    stock: int | None
+    optimized: int | None
     with_tensorflow: int | None
-    """Once a request has made it load what TensorFlow executes."""
+    """The optimized one, once a request has made it load what TensorFlow executes."""
 
 
 @dataclass(frozen=True)
@@ -268,10 +271,12 @@ def _where(those: Sequence[Candidate], single: bool) -> str:
 
 def table(outcome: Outcome) -> list[dict[str, object]]:
     """What the choice was made from: a row for each signature in each precision, and for stock."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for group in dict.fromkeys(one.group for one in outcome.candidates):
-        rows.append(_stock_row(group, outcome.stock.get(group.signatures[0])))
-        rows += [_row(one, outcome) for one in outcome.candidates if one.group == group]
+        # Memory is a server's: it is told once, with the first signature.
+        memory = None if rows else outcome.memory
+        rows.append(_stock_row(group, outcome.stock.get(group.signatures[0]), memory))
+        rows += [_row(one, outcome, memory) for one in outcome.candidates if one.group == group]
     rows += [
         _row_of("every", "optimized", precision, decision="this CPU does not compute it natively")
         for precision in outcome.lacking
@@ -283,16 +288,11 @@ def table(outcome: Outcome) -> list[dict[str, object]]:
     return rows
 
 
-def memory_line(memory: Memory) -> str:
-    """What the optimized server takes, for the line below the table."""
-    before, loaded = (
-        "-" if size is None else f"{size / MIB:.0f}" for size in (memory.before, memory.with_tensorflow)
-    )
-    return f"memory MiB: {before}, with TensorFlow: {loaded}"
-
-
 def _row_of(signature: str, variant: str, precision: str, **cells: str) -> dict[str, object]:
-    columns = ("in OpenVINO", "p50 ms", "speed-up [95% CI]", "same top-1", "max |dp|", "limit", "decision")
+    columns = (
+        "in OpenVINO", "p50 ms", "speed-up [95% CI]", MEMORY, "same top-1", "max |dp|",
+        "limit", "decision",
+    )  # fmt: skip
     return {
         "signature": signature,
         "variant": variant,
@@ -302,12 +302,14 @@ def _row_of(signature: str, variant: str, precision: str, **cells: str) -> dict[
     }
 
 
-def _stock_row(group: Group, p50: float | None) -> dict[str, object]:
-    measured = {} if p50 is None else {"p50 ms": _milliseconds(p50), "speed-up [95% CI]": "1.00"}
-    return _row_of(str(group), "stock", F32, **measured)
+def _stock_row(group: Group, p50: float | None, memory: Memory | None) -> dict[str, object]:
+    cells = {} if p50 is None else {"p50 ms": _milliseconds(p50), "speed-up [95% CI]": "1.00"}
+    if memory is not None:
+        cells[MEMORY] = _mebibytes(memory.stock)
+    return _row_of(str(group), "stock", F32, **cells)
 
 
-def _row(candidate: Candidate, outcome: Outcome) -> dict[str, object]:
+def _row(candidate: Candidate, outcome: Outcome, memory: Memory | None) -> dict[str, object]:
     agreement, speed, p50 = candidate.agreement, candidate.speed, candidate.p50
     return _row_of(
         str(candidate.group),
@@ -317,6 +319,7 @@ def _row(candidate: Candidate, outcome: Outcome) -> dict[str, object]:
             "in OpenVINO": _percent(candidate.group.program.share),
             "p50 ms": "-" if p50 is None else _milliseconds(p50),
             "speed-up [95% CI]": "-" if speed is None else str(speed.interval),
+            MEMORY: "-" if memory is None or candidate.precision != outcome.precision else _two_sizes(memory),
             "same top-1": "-" if agreement is None else agreement.percent,
             "max |dp|": f"{candidate.difference:.2g}",
             "limit": f"{candidate.limit:g}",
@@ -342,6 +345,14 @@ def _decision(candidate: Candidate, outcome: Outcome) -> str:
 def _is_slowest(candidate: Candidate, outcome: Outcome) -> bool:
     same = [one for one in outcome.candidates if one.group == candidate.group and one.p50 is not None]
     return candidate.p50 == max(one.p50 or 0.0 for one in same)
+
+
+def _two_sizes(memory: Memory) -> str:
+    return f"{_mebibytes(memory.optimized)} ({_mebibytes(memory.with_tensorflow)})"
+
+
+def _mebibytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / MIB:.0f}"
 
 
 def _percent(share: float) -> str:

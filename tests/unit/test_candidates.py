@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tasks.lib import candidates
 from tasks.lib.agreement import compare_answers
 from tasks.lib.artefact import AUTO, Converted, Program
-from tasks.lib.candidates import Candidate, Group, Memory, Outcome, Proof, decide, memory_line, table
+from tasks.lib.candidates import Candidate, Group, Memory, Outcome, Proof, decide, table
 from tasks.lib.stats import Interval
 from tasks.lib.tolerance import Tolerances
 from tasks.lib.verdict import Comparison
@@ -237,22 +238,24 @@ def test_a_row_for_each_signature_and_precision() -> None:
         stock={"serving_default": 0.0241},
         unconverted={"train": "it changes the variable counter"},
     )
+    outcome = replace(outcome, memory=Memory(640 << 20, 800 << 20, 1200 << 20))
     assert list(table(outcome)[0]) == [
-        "signature", "variant", "precision", "in OpenVINO", "p50 ms", "speed-up [95% CI]", "same top-1",
-        "max |dp|", "limit", "decision",
+        "signature", "variant", "precision", "in OpenVINO", "p50 ms", "speed-up [95% CI]",
+        "MiB (with TensorFlow)", "same top-1", "max |dp|", "limit", "decision",
     ]  # fmt: skip
     name, sure = "serving_default = predict", ["1e-06", "0.0005"]
     left = "TensorFlow: it changes the variable counter"
     assert rows(outcome) == [
-        [name, "stock", "f32", "-", "24.1", "1.00", "-", "-", "-", "-"],
-        [name, "optimized", "f32", "99%", "12.3", "2.00 [1.96, 2.04]", "100%", "0.0001", "0.0005",
+        [name, "stock", "f32", "-", "24.1", "1.00", "640", "-", "-", "-", "-"],
+        [name, "optimized", "f32", "99%", "12.3", "2.00 [1.96, 2.04]", "-", "100%", "0.0001", "0.0005",
          "agrees, slower"],
-        [name, "optimized", "bf16", "99%", "8.0", "3.00 [2.94, 3.06]", "-", "1e-06", "0.05", "chosen"],
-        ["score", "stock", "f32", "-", "-", "-", "-", "-", "-", "-"],
-        ["score", "optimized", "f32", "100%", "0.50", "0.50 [0.49, 0.51]", "-", *sure,
+        [name, "optimized", "bf16", "99%", "8.0", "3.00 [2.94, 3.06]", "800 (1200)", "-", "1e-06", "0.05",
+         "chosen"],
+        ["score", "stock", "f32", "-", "-", "-", "-", "-", "-", "-", "-"],
+        ["score", "optimized", "f32", "100%", "0.50", "0.50 [0.49, 0.51]", "-", "-", *sure,
          "slower than stock"],
-        ["score", "optimized", "bf16", "100%", "-", "-", "-", "0.3", "0.05", FAR.problem],
-        ["train", "stock", "f32", "-", "-", "-", "-", "-", "-", left],
+        ["score", "optimized", "bf16", "100%", "-", "-", "-", "-", "0.3", "0.05", FAR.problem],
+        ["train", "stock", "f32", "-", "-", "-", "-", "-", "-", "-", left],
     ]  # fmt: skip
 
 
@@ -286,15 +289,15 @@ def test_a_row_for_what_the_cpu_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "line"),
+    ("memory", "cells"),
     [
-        (Memory(800 << 20, 1200 << 20), "memory MiB: 800, with TensorFlow: 1200"),
-        (Memory(800 << 20, None), "memory MiB: 800, with TensorFlow: -"),
-        (Memory(None, None), "memory MiB: -, with TensorFlow: -"),
+        (Memory(640 << 20, 800 << 20, None), ["640", "800 (-)"]),
+        (Memory(None, None, None), ["-", "- (-)"]),
     ],
 )
-def test_memory(memory: Memory, line: str) -> None:
-    assert memory_line(memory) == line
+def test_memory_that_is_not_known(memory: Memory, cells: list[str]) -> None:
+    outcome = replace(decided(one("f32")), memory=memory)
+    assert [row["MiB (with TensorFlow)"] for row in table(outcome)] == cells
 
 
 def test_proofs_of_signatures_that_share_a_program() -> None:
