@@ -101,12 +101,15 @@ class HttpApp:
         path = scope["raw_path"].decode("latin-1")
         encoding = _content_encoding(scope)
         expired = False
+        data: bytes | None = None
 
         def work() -> Answer:
             if connection.gone:
                 return Answer(499, b"")  # nobody is there to read it; the status is nginx's for that
+            nonlocal data
             try:
-                data = _unpack(body, encoding, self._limits)
+                if data is None:  # not the second time, if the call was postponed
+                    data = _unpack(body, encoding, self._limits)
             except ServingError as error:
                 return Answer(error.http_status, error_document(error))
             return self._api.answer(method, path, data)

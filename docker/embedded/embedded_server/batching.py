@@ -33,6 +33,7 @@ from embedded_server.batching_parameters import BatchingParameters
 from embedded_server.errors import (
     DeadlineExceeded,
     InvalidArgument,
+    Postponed,
     ResourceExhausted,
     ServingError,
     Unavailable,
@@ -233,6 +234,9 @@ class BatchingBackend:
         """Set the answer of each task, or what is to become of it."""
         try:
             answers = self._run_together(signature, outputs, batch)
+        except Postponed as postponed:  # by one of them, or by what they make together
+            for task in batch:
+                task.alone, task.error = len(batch) > 1, postponed
         except ServingError as error:
             # Whose fault it is, nobody knows. What took too long would do so again.
             again = len(batch) > 1 and not isinstance(error, DeadlineExceeded)

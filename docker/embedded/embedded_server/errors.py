@@ -1,6 +1,7 @@
 """Errors of the embedded server.
 
 StartError                    the server cannot start: one sentence for whoever typed the command
+Postponed                     what a request needs is being loaded; it is executed afterwards
 ServingError                  a request failed; `code` is gRPC's, `http_status` is what REST answers
 ├── InvalidArgument      400  the request is wrong
 ├── FailedPrecondition   400  the model cannot do that now
@@ -22,7 +23,8 @@ limit on what clients send or on how long they take, so 408, 413 and 431 are our
 
 from __future__ import annotations
 
-from typing import ClassVar
+from concurrent.futures import Future
+from typing import Any, ClassVar
 
 import orjson
 
@@ -31,6 +33,17 @@ _RETRY_AFTER = 1  # seconds; a server that is full for a moment, or leaving with
 
 class StartError(Exception):
     """The server cannot start; the message is one sentence on what is wrong."""
+
+
+class Postponed(Exception):
+    """A request needs something that is being loaded; it can be executed from the beginning afterwards.
+
+    ready: done when the loading has ended, well or not.
+    """
+
+    def __init__(self, ready: Future[Any]) -> None:
+        super().__init__("what the request needs is being loaded")
+        self.ready = ready
 
 
 class ServingError(Exception):

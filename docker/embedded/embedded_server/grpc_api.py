@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
 )
 
 from embedded_server import messages
-from embedded_server.errors import Internal, InvalidArgument, ServingError, StartError
+from embedded_server.errors import Internal, InvalidArgument, Postponed, ServingError, StartError
 from embedded_server.grpc_limits import Bounds
 from embedded_server.inference import Inference
 from embedded_server.limits import Limits, Memory
@@ -135,13 +135,15 @@ class _Calls:
         self._lock = threading.Lock()
 
     def answer(self, execute: Callable[[], _Response], context: grpc.ServicerContext) -> _Response:
-        """What `execute` returns, or its error as a status."""
+        """What `execute` returns, or its error as a status. Raises Postponed."""
         with self._lock:
             self.running += 1
         try:
             return execute()
         except ServingError as error:
             refused = error
+        except Postponed:
+            raise
         except Exception as error:  # a bug of ours must not look like one of gRPC's
             _log.exception("a gRPC request failed")
             refused = Internal(f"{type(error).__name__}: {error}")
@@ -202,7 +204,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         request: Any,
         context: grpc.ServicerContext,
     ) -> _Response:
-        began, status = time.perf_counter(), "OK"
+        began = time.perf_counter()
+        status: str | None = "OK"
 
         def answer() -> _Response:
             nonlocal status
@@ -213,6 +216,9 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             except ServingError as error:
                 status = error.code
                 raise
+            except Postponed:
+                status = None  # not answered yet
+                raise
             except Exception:
                 status = Internal.code
                 raise
@@ -220,8 +226,9 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         try:
             return self._calls.answer(answer, context)
         finally:
-            seconds = time.perf_counter() - began
-            self._metrics.answered(request.model_spec.name, api, "GRPC", status, seconds)
+            if status is not None:
+                seconds = time.perf_counter() - began
+                self._metrics.answered(request.model_spec.name, api, "GRPC", status, seconds)
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):

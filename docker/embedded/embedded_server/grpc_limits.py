@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from typing import Any
 
 import grpc
 
-from embedded_server.errors import ServingError
+from embedded_server.errors import Postponed, ServingError
 from embedded_server.limits import Body, Memory
 
 
@@ -60,9 +61,15 @@ class Bounds(grpc.ServerInterceptor):  # type: ignore[misc]
         def answer(sent: _Sent | ServingError, context: grpc.ServicerContext) -> Any:
             if isinstance(sent, ServingError):
                 context.abort(grpc.StatusCode[sent.code], str(sent))
-            with self._free:
-                if not context.is_active():  # given up while it waited: never executed
-                    context.abort(grpc.StatusCode.CANCELLED, "nobody waits for the answer any more")
-                return handler.unary_unary(sent.message, context)
+            while True:
+                with self._free:
+                    if not context.is_active():  # given up while it waited: never executed
+                        context.abort(grpc.StatusCode.CANCELLED, "nobody waits for the answer any more")
+                    try:
+                        return handler.unary_unary(sent.message, context)
+                    except Postponed as postponed:
+                        ready = postponed.ready
+                # Others may execute meanwhile.
+                wait([ready], context.time_remaining())
 
         return grpc.unary_unary_rpc_method_handler(answer, parse, handler.response_serializer)

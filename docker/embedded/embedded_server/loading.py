@@ -102,6 +102,7 @@ def _load_executing_backend(
             inter_op_parallelism=flags.inter_op_parallelism,
             timeout=flags.rest_api_timeout,
             handed_over=functools.partial(metrics.handed_over, model.name),
+            postpones=True,
         )
     from embedded_server.tensorflow_backend import TensorFlowBackend
 

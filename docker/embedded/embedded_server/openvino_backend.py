@@ -19,6 +19,7 @@ from embedded_server import artefact
 from embedded_server.backend import Array
 from embedded_server.bodies import Body, CannotInfer
 from embedded_server.errors import ServingError, StartError
+from embedded_server.ranks import has_declared_ranks
 from embedded_server.saved_model import read_signature_defs
 from embedded_server.signature import Signature, signatures_of
 from embedded_server.sizes import Sizes
@@ -63,6 +64,7 @@ class OpenVinoBackend:
         inter_op_parallelism: int = 0,
         timeout: float = 0,
         handed_over: Callable[[str, str], None] = lambda signature, reason: None,
+        postpones: bool = False,
     ) -> OpenVinoBackend:
         """Load the artefact of the SavedModel in `version_folder`.
 
@@ -71,6 +73,7 @@ class OpenVinoBackend:
             TensorFlowBackend.load. A front has one thread within an operation where 0 leaves them to us.
         handed_over: called with signature and reason for each request that TensorFlow executes although
             the signature was converted.
+        postpones: whether `run` raises Postponed, instead of waiting, while TensorFlow is loaded.
 
         Raises StartError if the artefact is missing or damaged, or has no chosen precision.
         """
@@ -109,7 +112,7 @@ class OpenVinoBackend:
                 timeout=timeout,
             )
 
-        standby = Standby(load_all, timeout)
+        standby = Standby(load_all, postpones=postpones)
         if any(proto.inputs and name not in programs for name, proto in signature_defs.items()):
             standby.load_now()
         return cls(signatures_of(signature_defs), signature_defs, programs, standby, handed_over)
@@ -119,15 +122,18 @@ class OpenVinoBackend:
     ) -> dict[str, Array]:
         """Execute a signature. See backend.Backend.run.
 
-        Raises also Unavailable or DeadlineExceeded where TensorFlow cannot be loaded for a request.
+        Raises also Postponed while TensorFlow is loaded for a request (see `load`), and Unavailable where
+        that fails.
         """
         program = self._programs.get(signature)
         if program is None:
-            return self._standby.run(signature, inputs, outputs, f"signature {signature!r} is not optimized")
+            backend = self._standby.backend(f"signature {signature!r} is not optimized")
+            return backend.run(signature, inputs, outputs)
         known = self.signatures[signature]
         check_names(known, inputs, outputs)
         wanted = list(known.outputs) if outputs is None else list(outputs)
         try:
+            _check_ranks(known, inputs)
             answer = program.run(inputs, wanted)
         except ServingError:
             if set(wanted) == set(known.outputs):
@@ -142,7 +148,9 @@ class OpenVinoBackend:
     def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
         """See backend.Backend.merges: what TensorFlow has to execute would take its neighbours along."""
         program = self._programs.get(signature)
-        return program is None or program.takes(inputs)
+        return program is None or (
+            has_declared_ranks(self.signatures[signature], inputs) and program.takes(inputs)
+        )
 
     def _hand_over(
         self,
@@ -151,8 +159,9 @@ class OpenVinoBackend:
         outputs: Sequence[str] | None,
         reason: _NotForBody,
     ) -> dict[str, Array]:
+        backend = self._standby.backend(f"a request to {signature!r} has {reason}")
         self._handed_over(signature, reason.kind)
-        return self._standby.run(signature, inputs, outputs, f"a request to {signature!r} has {reason}")
+        return backend.run(signature, inputs, outputs)
 
     def close(self) -> None:
         """See backend.Backend.close."""
@@ -261,6 +270,12 @@ class _Program:
         self._body.close()
         if self._around is not None:
             self._around.close()
+
+
+def _check_ranks(signature: Signature, inputs: Mapping[str, Array]) -> None:
+    """Raises _NotForBody for other numbers of dimensions than the signature's: see ranks.py."""
+    if not has_declared_ranks(signature, inputs):
+        raise _NotForBody("shape", "other numbers of dimensions than the signature")
 
 
 def _check(condition: artefact.Condition, precision: str, array: Array) -> None:

@@ -21,6 +21,7 @@ from embedded_server.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    Postponed,
     ServingError,
     Unavailable,
     error_document,
@@ -65,7 +66,7 @@ class RestApi:
         self.leaving = False  # the server is about to end: not ready any more, though it still serves
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
-        """Answer one request. Blocks; raises nothing."""
+        """Answer one request. Blocks; raises Postponed alone."""
         if path == self._metrics_path and method == "GET":
             return Answer(200, self._metrics.page(), b"text/plain")
         began = time.perf_counter()
@@ -75,6 +76,9 @@ class RestApi:
         except ServingError as error:
             status = error.code
             return Answer(error.http_status, error_document(error))
+        except Postponed:
+            call.action = ""  # not answered yet
+            raise
         except Exception as error:  # a bug of ours must not take the connection down with it
             _log.exception("%s %s failed", method, path)
             status = Internal.code

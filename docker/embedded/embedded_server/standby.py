@@ -6,29 +6,36 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 
-from embedded_server.backend import Array
-from embedded_server.errors import DeadlineExceeded, StartError, Unavailable
+from embedded_server.errors import Postponed, StartError, Unavailable
 from embedded_server.tensorflow_backend import TensorFlowBackend
 
+RETRY_SECONDS = 10.0
+"""After a load that failed, before another one is tried: each reads the whole model."""
 _log = logging.getLogger(__name__)
 
 
 class Standby:
-    """A TensorFlow backend that is there once it is asked. May be used from several threads at once.
+    """A TensorFlow backend that is there once it is asked for. May be used from several threads at once.
 
-    It is loaded in a thread of its own, one load at a time, while requests wait for it.
+    It is loaded in a thread of its own, one load at a time.
     """
 
-    def __init__(self, load: Callable[[], TensorFlowBackend], timeout: float = 0) -> None:
-        """load: raises StartError. timeout: seconds that a request waits for it; 0 for any time."""
+    def __init__(
+        self, load: Callable[[], TensorFlowBackend], *, postpones: bool, retry_seconds: float = RETRY_SECONDS
+    ) -> None:
+        """load: raises StartError.
+        postpones: whether a request that has to wait for it is postponed instead.
+        """
         self._load = load
-        self._timeout = timeout or None
+        self._postpones = postpones
+        self._retry_seconds = retry_seconds
         self._lock = threading.Lock()
         self._loading: Future[TensorFlowBackend] | None = None
+        self._failed_at = 0.0
         self._closed = False
 
     def load_now(self) -> None:
@@ -38,21 +45,18 @@ class Standby:
             self._loading = Future()
             self._loading.set_result(backend)
 
-    def run(
-        self, signature: str, inputs: Mapping[str, Array], outputs: Sequence[str] | None, reason: str
-    ) -> dict[str, Array]:
-        """Execute a signature; see backend.Backend.run. `reason` is logged with the first load.
+    def backend(self, reason: str) -> TensorFlowBackend:
+        """The backend, which the caller must not close. `reason` is logged with a load.
 
-        Raises also Unavailable if it cannot be loaded, DeadlineExceeded if that takes too long.
+        Raises Postponed while it is loaded, if requests are postponed; Unavailable if it cannot be loaded.
         """
         loading = self._begun(reason)
+        if self._postpones and not loading.done():
+            raise Postponed(loading)
         try:
-            backend = loading.result(self._timeout)
-        except FutureTimeout:
-            raise DeadlineExceeded("TensorFlow is still loading the model for this request") from None
+            return loading.result()
         except StartError as error:
             raise Unavailable("TensorFlow has to execute this request, and cannot load the model") from error
-        return backend.run(signature, inputs, outputs)
 
     def close(self) -> None:
         """Free the backend, now or once it is loaded."""
@@ -64,19 +68,22 @@ class Standby:
 
     def _begun(self, reason: str) -> Future[TensorFlowBackend]:
         with self._lock:
-            if self._loading is None:
+            if self._loading is None or self._may_try_again(self._loading):
                 _log.info("TensorFlow loads the model too: %s", reason)
                 self._loading = Future()
                 threading.Thread(target=self._fill, args=(self._loading,), daemon=True).start()
             return self._loading
 
+    def _may_try_again(self, loading: Future[TensorFlowBackend]) -> bool:
+        has_failed = loading.done() and loading.exception() is not None
+        return has_failed and time.monotonic() - self._failed_at >= self._retry_seconds
+
     def _fill(self, loading: Future[TensorFlowBackend]) -> None:
         try:
             backend = self._load()
         except BaseException as error:
-            with self._lock:
-                self._loading = None  # the next request tries again
             _log.error("TensorFlow cannot load the model: %s", error)
+            self._failed_at = time.monotonic()
             loading.set_exception(error if isinstance(error, StartError) else StartError(str(error)))
             return
         with self._lock:

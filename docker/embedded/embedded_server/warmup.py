@@ -8,8 +8,10 @@ without any is asked once with an input made up from its signature, which may fa
 from __future__ import annotations
 
 import base64
+import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from embedded_server import messages
 from embedded_server.backend import Array, Backend
-from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
+from embedded_server.errors import InvalidArgument, Postponed, ServingError, Unimplemented
 from embedded_server.inference import Inference
 from embedded_server.metrics import Metrics
 from embedded_server.servable import Servable
@@ -60,8 +62,18 @@ def warm_up(
         if count > MAX_RECORDS:
             raise InvalidArgument(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
         for _ in range(iterations):
-            _replay(inference, servable, record)
+            _to_the_end(functools.partial(_replay, inference, servable, record))
     _log.info("Made %d recorded warm-up requests from %s", count, file)
+
+
+def _to_the_end(request: Callable[[], object]) -> None:
+    """Make a request; one that is postponed again, once what it needs is there."""
+    while True:
+        try:
+            request()
+            return
+        except Postponed as postponed:
+            wait([postponed.ready])
 
 
 def _records(file: Path) -> Iterator[PredictionLog]:
@@ -99,10 +111,11 @@ def _make_up(backend: Backend, batch_sizes: Sequence[int]) -> None:
     failure: ServingError | None = None
     for inputs in made_up_inputs(signature):
         try:
-            backend.run(signature.name, inputs)
+            _to_the_end(functools.partial(backend.run, signature.name, inputs))
             if all(spec.shape and spec.shape[0] is None for spec in signature.inputs.values()):
                 for size in batch_sizes:
-                    backend.run(signature.name, {name: np.repeat(a, size, 0) for name, a in inputs.items()})
+                    rows = {name: np.repeat(a, size, 0) for name, a in inputs.items()}
+                    _to_the_end(functools.partial(backend.run, signature.name, rows))
             return
         except ServingError as error:
             failure = error

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from embedded_server.errors import Unavailable
+from embedded_server.errors import Postponed, Unavailable
 
 _Result = TypeVar("_Result")
 
@@ -61,6 +61,10 @@ class Workers:
                 call.execute()
             del call  # with all that the request holds, while the thread waits for a next one
 
+    def call_again(self, call: Call[Any]) -> None:
+        """Put a call that was postponed into the queue. May be called on any thread."""
+        self._calls.put(call)
+
     def leave(self) -> None:
         """A call gives its place back."""
         self._held -= 1
@@ -87,9 +91,15 @@ class Call(Generic[_Result]):
             self._end()
 
     def execute(self) -> None:
-        """Call the function. To be called in a worker's thread, by whoever has claimed the call."""
+        """Call the function. To be called in a worker's thread, by whoever has claimed the call.
+
+        A call that is postponed leaves the thread to others, and keeps its place.
+        """
         try:
             result = self._function()
+        except Postponed as postponed:
+            self.claimed.release()
+            postponed.ready.add_done_callback(lambda _: self._workers.call_again(self))
         except BaseException as error:
             self._tell(self._failed, error)
         else:
