@@ -66,7 +66,7 @@ def write_styled(folder: Path) -> None:
         x = tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]], "REFLECT")
         x = tf.nn.conv2d(x, module.down, 1, "VALID")
         mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
-        x = tf.nn.relu((x - mean) / tf.sqrt(variance + 1e-5))
+        x = tf.nn.relu((x - mean) / tf.sqrt(variance + 1e-3))
         x = tf.sigmoid(tf.nn.conv2d(x, module.up, 1, "VALID"))
         return {"styled": x, "pixels": tf.cast(tf.round(x * 15.0), tf.uint8)}
 
