@@ -19,8 +19,8 @@ from embedded_server import artefact
 from embedded_server.backend import Array
 from embedded_server.bodies import Body, CannotInfer
 from embedded_server.errors import ServingError, StartError
-from embedded_server.ranks import has_declared_ranks
 from embedded_server.saved_model import read_signature_defs
+from embedded_server.shapes import has_declared_shapes
 from embedded_server.signature import Signature, signatures_of
 from embedded_server.sizes import Sizes
 from embedded_server.standby import Standby
@@ -133,7 +133,7 @@ class OpenVinoBackend:
         check_names(known, inputs, outputs)
         wanted = list(known.outputs) if outputs is None else list(outputs)
         try:
-            _check_ranks(known, inputs)
+            _check_declared(known, inputs)
             answer = program.run(inputs, wanted)
         except ServingError:
             if set(wanted) == set(known.outputs):
@@ -149,7 +149,7 @@ class OpenVinoBackend:
         """See backend.Backend.merges: what TensorFlow has to execute would take its neighbours along."""
         program = self._programs.get(signature)
         return program is None or (
-            has_declared_ranks(self.signatures[signature], inputs) and program.takes(inputs)
+            has_declared_shapes(self.signatures[signature], inputs) and program.takes(inputs)
         )
 
     def _hand_over(
@@ -272,10 +272,10 @@ class _Program:
             self._around.close()
 
 
-def _check_ranks(signature: Signature, inputs: Mapping[str, Array]) -> None:
-    """Raises _NotForBody for other numbers of dimensions than the signature's: see ranks.py."""
-    if not has_declared_ranks(signature, inputs):
-        raise _NotForBody("shape", "other numbers of dimensions than the signature")
+def _check_declared(signature: Signature, inputs: Mapping[str, Array]) -> None:
+    """Raises _NotForBody for other shapes than the signature's: see shapes.py."""
+    if not has_declared_shapes(signature, inputs):
+        raise _NotForBody("shape", "another shape than the signature")
 
 
 def _check(condition: artefact.Condition, precision: str, array: Array) -> None:

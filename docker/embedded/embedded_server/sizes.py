@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from embedded_server.shapes import leaves_nothing
+
 _MOST = 4096
 """Combinations that are remembered; with more, all are forgotten."""
 
@@ -66,6 +68,8 @@ class Sizes:
         return self._executed(given) if known is _UNKNOWN else known
 
     def _executed(self, given: Mapping[str, Shape]) -> Mapping[str, Shape] | None:
+        if leaves_nothing(self._graph.as_graph_def(), given):
+            return None  # what would end this process
         config = tf.compat.v1.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = (
             True  # it takes longer than one execution

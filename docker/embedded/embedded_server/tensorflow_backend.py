@@ -21,8 +21,8 @@ from tensorflow.core.protobuf import config_pb2
 
 from embedded_server import errors, saved_model
 from embedded_server.backend import Array
-from embedded_server.ranks import RankCheck
 from embedded_server.saved_model import Loaded
+from embedded_server.shapes import ShapeCheck
 from embedded_server.signature import Signature, signatures_of
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class TensorFlowBackend:
         self.signatures: Mapping[str, Signature] = signatures_of(loaded.signature_defs)
         self._session = loaded.session
         self._functions = loaded.functions
-        self._ranks = RankCheck(loaded)
+        self._shapes = ShapeCheck(loaded)
         self._timeout = timeout
         self._calls: dict[tuple[str, tuple[str, ...]], _Call] = {}
 
@@ -112,7 +112,7 @@ class TensorFlowBackend:
             if call is None:
                 # Two threads may both make it; either one will do.
                 call = self._calls[signature, wanted] = self._make_call(known, wanted)
-            self._ranks.check(known, inputs)
+            self._shapes.check(known, inputs)
             return call(inputs)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
             raise translated(error) from error

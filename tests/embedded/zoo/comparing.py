@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument
-from embedded_server.ranks import RankCheck
 from embedded_server.saved_model import Loaded
+from embedded_server.shapes import ShapeCheck
 from embedded_server.signature import signatures_of
 from tensorflow.core.protobuf import config_pb2
 
@@ -38,19 +38,19 @@ Answer = Mapping[str, Array] | Failure
 class Direct:
     """TensorFlow executing a SavedModel in this process, with nothing of the server's but one check.
 
-    That is the one for requests which would end the process (embedded_server.ranks).
+    That is the one for requests which would end the process (embedded_server.shapes).
     """
 
     def __init__(self, folder: Path, session: bool = True) -> None:
         self._loaded = None if session else tf.saved_model.load(str(folder))
-        self._ranks: RankCheck | None = None
+        self._shapes: ShapeCheck | None = None
         self._calls: dict[str, Callable[..., Any]] = {}
         if session:
             self._session = tf.compat.v1.Session(graph=tf.Graph())
             with self._session.graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
             self._signatures = meta_graph.signature_def
-            self._ranks = RankCheck(Loaded(self._session, dict(meta_graph.signature_def), {}))
+            self._shapes = ShapeCheck(Loaded(self._session, dict(meta_graph.signature_def), {}))
 
     def answer(self, signature: str, inputs: Inputs) -> Answer:
         try:
@@ -72,8 +72,8 @@ class Direct:
     def _by_session(self, signature: str, inputs: Inputs) -> Answer:
         """As Session.run, without its check of the shapes, which servers do not have either."""
         proto = self._signatures[signature]
-        if self._ranks is not None:
-            self._ranks.check(signatures_of({signature: proto})[signature], inputs)
+        if self._shapes is not None:
+            self._shapes.check(signatures_of({signature: proto})[signature], inputs)
         fed = {info.name: inputs[name] for name, info in proto.inputs.items()}
         fetched = sorted({info.name for info in proto.outputs.values()} - fed.keys())
         if signature not in self._calls:

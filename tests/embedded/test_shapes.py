@@ -1,4 +1,4 @@
-"""Requests of other numbers of dimensions than the signature's, which must never end the server."""
+"""Requests of other shapes than the signature's, which must never end the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from embedded_server import shapes
 from embedded_server.errors import InvalidArgument
+from embedded_server.sizes import Sizes
 from embedded_server.tensorflow_backend import TensorFlowBackend
 
 _raw = tf.raw_ops
@@ -85,3 +87,49 @@ def test_a_signature_of_unknown_rank(tmp_path: Path) -> None:
 def test_models_without_convolutions_take_what_tensorflow_takes(tmp_path: Path) -> None:
     backend = _loaded(tmp_path, lambda x: x + 1.0, [None, 4])
     assert backend.run("serving_default", {"x": np.float32(1)})["y"] == 2
+
+
+def _pooled(x: tf.Tensor) -> tf.Tensor:
+    return _raw.MaxPool(input=x, ksize=[1, 3, 3, 1], strides=[1, 2, 2, 1], padding="VALID")
+
+
+@pytest.mark.parametrize("side", [None, 12])
+def test_images_of_which_a_pool_leaves_nothing(tmp_path: Path, side: int | None) -> None:
+    backend = _loaded(tmp_path, lambda x: _pooled(_conv2d(x)), [None, side, side, 3])
+
+    def answer(height: int, width: int) -> tuple[int, ...]:
+        x = np.ones([1, height, width, 3], np.float32)
+        return backend.run("serving_default", {"x": x})["y"].shape
+
+    assert answer(12, 12) == (1, 5, 5, 4)
+    for height, width in ((1, 1), (2, 12), (12, 2), (1, 30)):
+        with pytest.raises(InvalidArgument):
+            answer(height, width)
+    assert answer(3, 4) == (1, 1, 1, 4)
+    assert answer(30, 40) == (1, 14, 19, 4)
+
+
+def test_larger_shapes_than_a_known_one_are_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = _loaded(tmp_path, _pooled, [None, None, None, 3])
+    looked: list[object] = []
+    problem = shapes._Known._problem
+    monkeypatch.setattr(
+        shapes._Known, "_problem", lambda self, given: (looked.append(given), problem(self, given))[1]
+    )
+    for side in (20, 24, 21, 100, 7, 8, 19):
+        backend.run("serving_default", {"x": np.ones([2, side, side, 3], np.float32)})
+    assert looked == [((None, 20, 20, 3),), ((None, 7, 7, 3),)]
+
+
+def test_sizes_of_a_body_are_looked_at_before_they_are_executed(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3], "x")
+        tf.identity(_pooled(x), "y")
+    file = tmp_path / "sizes.pb"
+    file.write_bytes(graph.as_graph_def().SerializeToString())
+    sizes = Sizes(file, {"y:0": "y:0"})
+    assert sizes.of_outputs({"x:0": (1, 1, 1, 3)}) is None
+    assert sizes.of_outputs({"x:0": (1, 2, 30, 3)}) is None
+    assert sizes.of_outputs({"x:0": (1, 5, 3, 3)}) == {"y:0": (1, 2, 1, 3)}
