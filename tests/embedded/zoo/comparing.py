@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument
-from embedded_server.saved_model import Loaded
+from embedded_server.saved_model import Loaded, read_signature_defs
 from embedded_server.shapes import ShapeCheck
 from embedded_server.signature import signatures_of
 from tensorflow.core.protobuf import config_pb2
@@ -43,9 +43,12 @@ class Direct:
 
     def __init__(self, folder: Path, session: bool = True) -> None:
         self._loaded = None if session else tf.saved_model.load(str(folder))
-        self._shapes: ShapeCheck | None = None
         self._calls: dict[str, Callable[..., Any]] = {}
-        if session:
+        if self._loaded:
+            signature_defs = read_signature_defs(folder)
+            self._shapes = ShapeCheck(Loaded(None, signature_defs, self._loaded.signatures))
+            self._signatures = signature_defs
+        else:
             self._session = tf.compat.v1.Session(graph=tf.Graph())
             with self._session.graph.as_default():
                 meta_graph = tf.compat.v1.saved_model.load(self._session, ["serve"], str(folder))
@@ -64,16 +67,19 @@ class Direct:
         except UnicodeDecodeError as error:  # a message that quotes an input which is no text
             return Failure("INVALID_ARGUMENT", error.object.decode(errors="backslashreplace"))
 
+    def _check(self, signature: str, inputs: Inputs) -> None:
+        self._shapes.check(signatures_of({signature: self._signatures[signature]})[signature], inputs)
+
     def _by_function(self, signature: str, inputs: Inputs) -> Answer:
         assert self._loaded is not None
+        self._check(signature, inputs)
         tensors = {name: tf.constant(array) for name, array in inputs.items()}
         return {name: value.numpy() for name, value in self._loaded.signatures[signature](**tensors).items()}
 
     def _by_session(self, signature: str, inputs: Inputs) -> Answer:
         """As Session.run, without its check of the shapes, which servers do not have either."""
         proto = self._signatures[signature]
-        if self._shapes is not None:
-            self._shapes.check(signatures_of({signature: proto})[signature], inputs)
+        self._check(signature, inputs)
         fed = {info.name: inputs[name] for name, info in proto.inputs.items()}
         fetched = sorted({info.name for info in proto.outputs.values()} - fed.keys())
         if signature not in self._calls:
