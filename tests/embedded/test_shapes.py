@@ -93,9 +93,16 @@ def _pooled(x: tf.Tensor) -> tf.Tensor:
     return _raw.MaxPool(input=x, ksize=[1, 3, 3, 1], strides=[1, 2, 2, 1], padding="VALID")
 
 
+def _convolved(x: tf.Tensor) -> tf.Tensor:
+    return _raw.Conv2D(input=x, filter=_ones(3, 3, 4, 4), strides=[1, 2, 2, 1], padding="VALID")
+
+
 @pytest.mark.parametrize("side", [None, 12])
-def test_images_of_which_a_pool_leaves_nothing(tmp_path: Path, side: int | None) -> None:
-    backend = _loaded(tmp_path, lambda x: _pooled(_conv2d(x)), [None, side, side, 3])
+@pytest.mark.parametrize("window", [_pooled, _convolved])
+def test_images_of_which_nothing_is_left(
+    tmp_path: Path, window: Callable[[tf.Tensor], tf.Tensor], side: int | None
+) -> None:
+    backend = _loaded(tmp_path, lambda x: window(_conv2d(x)), [None, side, side, 3])
 
     def answer(height: int, width: int) -> tuple[int, ...]:
         x = np.ones([1, height, width, 3], np.float32)

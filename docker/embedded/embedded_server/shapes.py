@@ -1,19 +1,21 @@
 """Which requests have other shapes than their signature says, and can be executed all the same.
 
 TensorFlow does not compare a request with the signature: its operations say what they cannot do. But with
-oneDNN, which it uses on CPUs with AVX-512, two kinds of requests end the whole process (found with
-TensorFlow 2.21): too few dimensions for a convolution ("Check failed: index >= 0 && index < num_total_dims"),
-and an image so small that nothing is left of it behind a max pool without padding (SIGFPE). So the shapes of
-such a request are followed through the graph first.
+oneDNN, which it uses on CPUs with AVX-512, it does other things with two kinds of requests (found with
+TensorFlow 2.21). Too few dimensions for a convolution end the whole process ("Check failed: index >= 0 && index
+< num_total_dims"). Where an image is so small that nothing is left of it without padding, a max pool ends the
+process (SIGFPE), and a convolution gives whatever is in memory. So the shapes of such a request are followed
+through the graph first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from embedded_server.backend import Array
 from embedded_server.errors import InvalidArgument
@@ -22,8 +24,11 @@ from embedded_server.signature import Signature
 
 _NEEDED_RANKS: Mapping[str, int] = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "Conv3D": 5, "MaxPool3D": 5}
 """Operations that end the process if their first input has fewer dimensions."""
-_POOLS = frozenset({"MaxPool", "MaxPoolV2", "MaxPool3D", "MaxPoolWithArgmax"})
-"""Operations that end it if they leave nothing."""
+_WINDOWS = frozenset({
+    "Conv2D", "DepthwiseConv2dNative", "Conv3D",
+    "MaxPool", "MaxPoolV2", "MaxPool3D", "MaxPoolWithArgmax", "AvgPool", "AvgPool3D",
+})  # fmt: skip
+"""Operations that leave nothing of an image that is smaller than their window, if they do not pad it."""
 _MOST_REMEMBERED = 256
 _Shape = tuple[int | None, ...]
 _Shapes = tuple[_Shape, ...]
@@ -70,8 +75,8 @@ class _Known:
         self._names = sorted(signature.inputs)
         declared = [signature.inputs[name].shape for name in self._names]
         graphs = list(_graphs(loaded, signature.name))
-        self._is_harmless = not any(_holds(graph, _NEEDED_RANKS.keys() | _POOLS) for graph in graphs)
-        self._sizes_matter = any(_holds(graph, _POOLS) for graph in graphs)
+        self._sizes_matter = any(_holds(graph, _may_leave_nothing) for graph in graphs)
+        self._is_harmless = not (self._sizes_matter or any(_holds(graph, _needs_rank) for graph in graphs))
         self._problems: dict[_Shapes, str | None] = {}
         self._good: list[_Shapes] = []
         """Shapes that fit, as all larger ones of the same rank do."""
@@ -127,13 +132,13 @@ class _Known:
             except ValueError as error:
                 return f"{given}: {str(error).partition(chr(10))[0]}"
         if any(map(_leaves_nothing, graph.get_operations())):
-            return f"{given}: nothing is left of it behind a pool"
+            return f"{given}: nothing is left of it behind a convolution or a pool"
         return unknown if not fits and _has_unknown_rank(graph) else None
 
 
 def leaves_nothing(graph_def: GraphDef, given: Mapping[str, _Shape]) -> bool:
-    """Whether a pool of the graph leaves nothing of placeholders of these shapes; given: by their tensors."""
-    if not _holds(graph_def, _POOLS):
+    """Whether a window of the graph finds nothing in placeholders of these shapes; given: by their tensors."""
+    if not _holds(graph_def, _may_leave_nothing):
         return False
     types = {f"{node.name}:0": node.attr["dtype"].type for node in graph_def.node if node.op == "Placeholder"}
     with tf.Graph().as_default() as graph:
@@ -159,7 +164,7 @@ def _shown(shape: _Shape) -> str:
 
 
 def _leaves_nothing(operation: tf.Operation) -> bool:
-    if operation.type not in _POOLS:
+    if not _may_leave_nothing(operation.node_def):
         return False
     given, left = operation.inputs[0].shape, operation.outputs[0].shape
     return left.rank is not None and 0 in left.as_list()[1:] and 0 not in given.as_list()[1:]
@@ -172,7 +177,7 @@ def _has_unknown_rank(graph: tf.Graph) -> bool:
         if needed is not None and (operation.inputs[0].shape.rank or 0) < needed:
             return True
     # The shapes that these functions are called with are not followed.
-    return any(_holds(function, _NEEDED_RANKS.keys()) for function in graph.as_graph_def().library.function)
+    return any(_holds(function, _needs_rank) for function in graph.as_graph_def().library.function)
 
 
 def _graphs(loaded: Loaded, signature: str) -> Iterator[GraphDef]:
@@ -181,8 +186,15 @@ def _graphs(loaded: Loaded, signature: str) -> Iterator[GraphDef]:
     yield (loaded.session.graph if function is None else function.graph).as_graph_def()
 
 
-def _holds(graph: GraphDef | FunctionDef, types: frozenset[str] | set[str]) -> bool:
+def _holds(graph: GraphDef | FunctionDef, wanted: Callable[[NodeDef], bool]) -> bool:
     if isinstance(graph, FunctionDef):
-        return any(node.op in types for node in graph.node_def)
-    in_graph = any(node.op in types for node in graph.node)
-    return in_graph or any(_holds(function, types) for function in graph.library.function)
+        return any(map(wanted, graph.node_def))
+    return any(map(wanted, graph.node)) or any(_holds(one, wanted) for one in graph.library.function)
+
+
+def _needs_rank(node: NodeDef) -> bool:
+    return node.op in _NEEDED_RANKS
+
+
+def _may_leave_nothing(node: NodeDef) -> bool:
+    return node.op in _WINDOWS and node.attr["padding"].s != b"SAME"
