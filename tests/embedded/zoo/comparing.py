@@ -19,7 +19,7 @@ from tensorflow.core.protobuf import config_pb2
 
 from zoo.kind import Inputs, Outcome
 
-LIMITS = {"f32": 5e-4, "half": 1e-2}
+LIMITS = {"f32": 5e-4, "half": 1e-2, "bf16": 5e-2}
 """By tolerance: the largest difference, relative to the output's largest magnitude."""
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 

@@ -45,7 +45,8 @@ class Kind:
     shares: signature -> the least share of its multiplications that OpenVINO has to execute.
     reasons: signature -> a pattern for the reason why TensorFlow executes it.
     plain: whether it is a plain CNN or a plain dense network.
-    tolerance: "f32", or "half" if it computes in 16 bits.
+    tolerance: "f32"; "half" or "bf16" if it computes in these. With AMX, TensorFlow's own bf16 differs by 2 %
+        from one process to another.
     json: whether JSON can carry its tensors.
     session: whether a Session can execute it; if not, the functions of tf.saved_model.load do.
     vague: signatures whose numbers differ from call to call: only their types and shapes are compared.
