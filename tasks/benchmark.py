@@ -31,7 +31,9 @@ OPEN = "64"
         "alone": "measure the candidate by itself",
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "engine": "auto, local or docker; default: the setting `engine`",
-        "inputs": "a folder of photos, or a file of JSON requests, one a line; default: the sample photos",
+        "inputs": "a folder of photos, or a file of JSON requests, one a line; default: the model's samples",
+        "signature": "of the model; default: serving_default, or the first one",
+        "pixels": "range of the pixels that the model expects: 0..1, 0..255 or -1..1; default: told by it",
         "protocol": "rest or grpc; default: what addresses begin with (http:// or grpc://), or rest",
         "connections": "requests in flight at a time; several, as in 1,4,16, are measured in turn",
         "rate": "requests per second that arrive whatever the server does; default: closed loop",
@@ -52,6 +54,8 @@ def benchmark(
     model: str = "",
     engine: str = "",
     inputs: str = "",
+    signature: str = "",
+    pixels: str = "",
     protocol: str = "",
     connections: str = "",
     rate: str = "",
@@ -78,7 +82,7 @@ def benchmark(
     """
     from pathlib import Path
 
-    from tasks.lib import tolerance
+    from tasks.lib import samples, tolerance
     from tasks.lib.contest import Contest
     from tasks.lib.report import check_format
     from tasks.lib.values import number
@@ -96,6 +100,8 @@ def benchmark(
         protocol=_protocol(protocol),
         connections=_connections(connections or ("1" if not rate else OPEN)),
         inputs=Path(inputs) if inputs else None,
+        signature=signature,
+        pixels=samples.check_pixels(pixels),
         max_difference=tolerance.parse(max_difference or (), "--max-difference"),
         rtol=tolerance.parse(rtol or (), "--rtol"),
         allow_different=allow_different,

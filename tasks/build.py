@@ -22,10 +22,13 @@ ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
         "precision": "auto (measured), f32 or bf16; local engine only",
         "model": f"{MODEL_HELP}; local engine only",
         "inputs": "compare over these too: a photo, a file of JSON requests (.jsonl), or a folder of either",
+        "pixels": "range of the pixels that the model expects: 0..1, 0..255 or -1..1; default: told by it",
         "engine": ENGINE_HELP,
     }
 )
-def optimized(c: Context, precision: str = "", model: str = "", inputs: str = "", engine: str = "") -> None:
+def optimized(
+    c: Context, precision: str = "", model: str = "", inputs: str = "", pixels: str = "", engine: str = ""
+) -> None:
     """Build what `serve --optimized` serves: an image on Docker, a compiled model on the local engine.
 
     On Docker the server that build.devel compiled for this CPU is put onto a slim base image, for any
@@ -40,7 +43,7 @@ def optimized(c: Context, precision: str = "", model: str = "", inputs: str = ""
     """
     from pathlib import Path
 
-    from tasks.lib import artefact, console, image_build, obtain, optimize
+    from tasks.lib import artefact, console, image_build, obtain, optimize, samples
     from tasks.lib.inputs import given_at
 
     its = settings(c)
@@ -52,17 +55,18 @@ def optimized(c: Context, precision: str = "", model: str = "", inputs: str = ""
             )
         _make_image(its, "optimized")
         return
+    wanted_pixels = samples.check_pixels(pixels)
     given = given_at(Path(inputs).expanduser()) if inputs else None
     found = obtain.ensure(its, model or its.model)
     current = None
-    if found is not None and given is None:
+    if found is not None and given is None and wanted_pixels is None:
         optimize.raise_if_refused(its, found, wanted)
         current = artefact.read(its, found)
     if found is None or current is None or not current.answers(wanted):
         if its.dry or found is None:
             _say_what_would_be_done(found)
             return
-        outcome = optimize.build(its, found, wanted, given, _print_table)
+        outcome = optimize.build(its, found, wanted, given, _print_table, wanted_pixels)
         if outcome is not None:
             _print_outcome(outcome, found)
             return

@@ -223,7 +223,7 @@ def _curl(its: Settings, server: Server) -> str:
     """A line for the shell, typed at the project's root, that sends the server a request."""
     import shlex
 
-    from tasks.lib import disk, inputs
+    from tasks.lib import disk, inputs, samples
     from tasks.lib.client import Client
     from tasks.lib.errors import SuiteError
     from tasks.lib.signature import DEFAULT_SIGNATURE, default_signature
@@ -234,10 +234,15 @@ def _curl(its: Settings, server: Server) -> str:
         signature = default_signature(metadata)
         photos = inputs.sample_photos(its.paths)
         photo = next((photo for photo in photos if photo.stem == "cat"), photos[0])
-        [sample] = inputs.requests_for(metadata, [photo])
+        made = samples.of_server(its, server.model, server.version, make=True)
+        takes_photo = made.is_photo(signature) if made is not None else inputs.takes_photos(signature)
+        if made is None or takes_photo:
+            [sample] = inputs.requests_for(metadata, [photo])
+        else:
+            sample = min(made.of(signature), key=lambda one: len(one.body))
     except SuiteError:
         return f"{curl}{server.url}/metadata"
-    if len(signature.inputs) == 1 and signature.inputs[0].is_image_bytes:
+    if takes_photo and signature.inputs[0].is_image_bytes:
         named = "" if signature.name == DEFAULT_SIGNATURE else f'"signature_name":"{signature.name}",'
         head, tail = f'{{{named}"instances":[{{"b64":"', '"}]}'
         # Not `base64 -w0 FILE`: macOS has no -w, and GNU breaks lines without it.

@@ -23,6 +23,7 @@ from tasks.lib.errors import ModelError, RequestRefused, ServerError
 from tasks.lib.inputs import Given, Sample
 from tasks.lib.load import Load
 from tasks.lib.rounds import Rounds, run_rounds, turns
+from tasks.lib.samples import Samples
 from tasks.lib.settings import Settings
 from tasks.lib.signature import Signature, default_signature, named_signature
 from tasks.lib.store import Model
@@ -58,6 +59,8 @@ class Observed:
     """Seconds; None where it was not measured."""
     candidates: tuple[Candidate, ...]
     """Those that were given, with what was seen."""
+    hollow: str | None = None
+    """What is said where the requests are too alike for the model to prove anything."""
 
 
 BUSY = (429, 503, 504)
@@ -75,6 +78,8 @@ class Bench:
     """By precision."""
     given: Given | None
     """Requests of a person's own."""
+    made: Samples
+    """Those of the model."""
 
     @cached_property
     def metadata(self) -> Mapping[str, Any]:
@@ -101,7 +106,7 @@ class Bench:
             is_timed = number == 0 or 2 * FEWEST * one.cost <= share
             speeds = self._timed(one, share) if one.agreeing and is_timed else NOT_TIMED
             left = max(0.0, left - (time.monotonic() - begun))
-            seen.append(Observed(speeds.stock, tuple(map(speeds.added_to, one.candidates))))
+            seen.append(Observed(speeds.stock, tuple(map(speeds.added_to, one.candidates)), one.hollow))
         return seen
 
     # Answers
@@ -118,15 +123,20 @@ class Bench:
         signature = named_signature(self.metadata, candidates[0].group.signatures[0])
         asked = self._asked(signature, self._samples(candidates[0].group, signature), deadline)
         if not asked.bodies:
-            return _Compared(tuple(candidates), (), {}, 0.0)  # the proof alone decides
+            return _Compared(tuple(candidates), (), {}, 0.0, None)  # the proof alone decides
         compared = [self._with_agreement(candidate, signature, asked) for candidate in candidates]
         agreeing = {one.precision: seconds for one, seconds in compared if one.refused is None}
         cost = 2 * (asked.seconds + sum(agreeing.values()))
-        return _Compared(tuple(one for one, _ in compared), asked.bodies, agreeing, cost)
+        tolerances = Tolerances(candidates[0].limit)
+        scores = agreement.scores_output(signature)
+        name = scores.name if scores else None
+        hollow = None
+        if agreement.exchangeable(asked.answers, name, tolerances) > agreement.MOST_EXCHANGEABLE:
+            hollow = f"{signature.name}: {agreement.hollow_note(len(asked.answers))}"
+        return _Compared(tuple(one for one, _ in compared), asked.bodies, agreeing, cost, hollow)
 
     def _samples(self, group: Group, signature: Signature) -> _Samples:
         """The requests that a person has given for a signature or its twins, else made-up ones."""
-        photos = inputs.sample_photos(self.settings.paths)
         if self.given is not None:
             default = self._default_name()
             own = [
@@ -137,7 +147,7 @@ class Bench:
             if own:
                 return _Samples(own, are_given=True)
         try:
-            return _Samples(inputs.requests_of(signature, photos), are_given=False)
+            return _Samples(self.made.of(signature), are_given=False)
         except ModelError:
             return _Samples([], are_given=False)
 
@@ -263,17 +273,20 @@ class Bench:
         if name is None or not samples:
             return None
         body = json.loads(samples[0].body)
-        (instance,) = body["instances"]
-        if isinstance(instance, dict) and name in instance:
-            instance = {**instance, name: _of_nan(instance[name])}
-        else:
-            instance = _of_nan(instance)
-        return json.dumps({**body, "instances": [instance]}).encode()
+        if "inputs" in body:
+            return json.dumps({**body, "inputs": _broken_in(body["inputs"], name)}).encode()
+        instances = [_broken_in(instance, name) for instance in body["instances"]]
+        return json.dumps({**body, "instances": instances}).encode()
 
 
 @contextmanager
 def serving(
-    settings: Settings, model: Model, artefacts: Path, precisions: Sequence[str], given: Given | None
+    settings: Settings,
+    model: Model,
+    artefacts: Path,
+    precisions: Sequence[str],
+    given: Given | None,
+    made: Samples,
 ) -> Iterator[Bench]:
     """Serve stock, and the artefact in the folder `artefacts` in each precision, while the block lasts."""
     from tasks.lib.engines.local import LocalEngine
@@ -289,7 +302,7 @@ def serving(
 
         stock = up(Variant("check-stock", "tensorflow", "f32"))
         optimized = {p: up(Variant(f"check-{p}", "openvino", p)) for p in precisions}
-        yield Bench(settings, engine, stock, optimized, given)
+        yield Bench(settings, engine, stock, optimized, given, made)
 
 
 @dataclass(frozen=True)
@@ -319,6 +332,8 @@ class _Compared:
     """The precisions that agree, and the seconds that an answer takes in each."""
     cost: float
     """What one request under every label of a round takes, in seconds."""
+    hollow: str | None
+    """See Observed."""
 
 
 @dataclass(frozen=True)
@@ -365,6 +380,13 @@ def _as_pair(rounds: Rounds, precision: str) -> Rounds:
         {BASELINE: one[BASELINE], CONTROL: one[CONTROL], CANDIDATE: one[candidate], TWIN: one[twin]}
         for one in rounds
     ]
+
+
+def _broken_in(values: Any, name: str) -> Any:
+    """An instance, or whole inputs, with NaN for every number of one input."""
+    if isinstance(values, dict) and name in values:
+        return {**values, name: _of_nan(values[name])}
+    return _of_nan(values)
 
 
 def _of_nan(value: Any) -> Any:

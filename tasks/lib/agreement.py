@@ -7,15 +7,16 @@ enough (tolerance)?
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib.client import ModelClient
 from tasks.lib.errors import ServerError
-from tasks.lib.inputs import Sample
+from tasks.lib.inputs import Sample, rows_of
 from tasks.lib.signature import Signature, Tensor
 from tasks.lib.tolerance import Tolerance, Tolerances
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCORE_NAMES = ("probabilities", "scores", "softmax")
+MOST_EXCHANGEABLE = 0.5
+MOST_COMPARED = 12
+"""Inputs, of which every pair is looked at."""
 FLOATS = frozenset({"DT_HALF", "DT_BFLOAT16", "DT_FLOAT", "DT_DOUBLE"})
 
 
@@ -84,6 +88,14 @@ class Agreement:
     """Inputs for which every output is the same (Output.same)."""
     outputs: tuple[Output, ...]
     """By name."""
+    exchangeable: float = 0.0
+    """Of the pairs of inputs, the part whose answers by the baseline could be exchanged unnoticed: where that
+    is more than half, answering the same says little."""
+
+    @property
+    def is_hollow(self) -> bool:
+        """Whether the inputs are too alike for the model to prove anything."""
+        return self.exchangeable > MOST_EXCHANGEABLE
 
     @property
     def difference(self) -> float:
@@ -130,19 +142,26 @@ def scores_output(signature: Signature) -> Tensor | None:
 
 
 def answer(client: ModelClient, signature: Signature, body: bytes) -> dict[str, Any]:
-    """The single instance's outputs by name, for a row-form request with one instance.
+    """The outputs by name: of a request in row form lists with a value for each row, else whole outputs.
 
     Raises ServerError if the answer has not the form that the contract gives it.
     """
+    rows = rows_of(body)
+    answered = client.predict(body)
     try:
-        (prediction,) = client.predict(body)["predictions"]
-        if len(signature.outputs) == 1:
+        if rows is None:
+            outputs = answered["outputs"]
             # TensorFlow Serving drops the name of a single output.
-            return {signature.outputs[0].name: prediction}
-        return dict(prediction)
-    except (KeyError, ValueError, TypeError):
+            return {signature.outputs[0].name: outputs} if len(signature.outputs) == 1 else dict(outputs)
+        predictions = list(answered["predictions"])
+        if len(predictions) != rows:
+            raise ValueError(f"{len(predictions)} predictions")
+        if len(signature.outputs) == 1:
+            return {signature.outputs[0].name: predictions}
+        return {name: [one[name] for one in predictions] for name in predictions[0]}
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError):
         raise ServerError(
-            f"{client.url} does not answer one instance with one prediction.",
+            f"{client.url} does not answer each instance with one prediction.",
             "Check that it serves the model that its metadata describes.",
         ) from None
 
@@ -155,12 +174,29 @@ def compare(
     tolerances: Tolerances,
 ) -> Agreement:
     """Send every sample to both and compare what they answer."""
-    answers = (
+    pairs = [
         (answer(baseline, signature, sample.body), answer(candidate, signature, sample.body))
         for sample in samples
-    )
+    ]
     scores = scores_output(signature)
-    return compare_answers(answers, scores.name if scores else None, tolerances)
+    name = scores.name if scores else None
+    found = exchangeable([a for a, _ in pairs], name, tolerances)
+    return replace(compare_answers(pairs, name, tolerances), exchangeable=found)
+
+
+def exchangeable(answers: Sequence[Mapping[str, Any]], scores: str | None, tolerances: Tolerances) -> float:
+    """The part of the pairs of answers that are the same within what is allowed."""
+    pairs = list(itertools.combinations(answers[:MOST_COMPARED], 2))
+    same = sum(compare_answers([pair], scores, tolerances).holds for pair in pairs)
+    return same / len(pairs) if pairs else 0.0
+
+
+def hollow_note(inputs: int) -> str:
+    """What is said where answering the same proves little."""
+    return (
+        f"of {inputs} inputs, most get the same answer, so answering the same says little: does this model "
+        "expect other values? Give --inputs."
+    )
 
 
 def compare_answers(
@@ -215,7 +251,7 @@ class _Seen:
             return False
         if x.size:
             self._pairs.append((x, y))
-        return not (self._is_scores and x.size) or bool(x.argmax() == y.argmax())
+        return not (self._is_scores and x.size) or bool((x.argmax(-1) == y.argmax(-1)).all())
 
     def output(self, tolerances: Tolerances) -> Output:
         return Output(self._name, self._is_scores, self._same, self._differences(tolerances))

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.lib import disk, environment, sources
+from tasks.lib import disk, environment, samples, sources
 from tasks.lib.errors import CannotGain, OptimizeError
 from tasks.lib.hardware import detect
 from tasks.lib.settings import Settings
@@ -146,6 +146,7 @@ def fingerprint(settings: Settings, model: Model) -> str:
     machine = detect()
     digest.update(repr((machine.cpu, machine.instruction_sets)).encode())
     digest.update(repr(sorted(settings.optimize.max_difference.items())).encode())
+    digest.update(samples.edited_digest(model).encode())  # what was proven with other requests is stale
     return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.lib import agreement, catalog, inputs, store, variants
+from tasks.lib import agreement, catalog, inputs, samples, store, variants
 from tasks.lib.client import Client
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines
@@ -53,7 +53,8 @@ def top_classes(
     metadata = client.metadata()
     signature = default_signature(metadata)
     scores = agreement.scores_output(signature)
-    if not inputs.takes_photos(signature):
+    made = samples.of_server(settings, server.model, server.version, make=True)
+    if not inputs.takes_photos(signature) or (made is not None and not made.takes_photos(signature.name)):
         takes = ", ".join(f"{t.name} {t.dtype}" for t in signature.inputs)
         raise ModelError(f"{server.model} takes no photos (it takes: {takes}).", ASK_WITH_CURL)
     if scores is None:
@@ -64,7 +65,7 @@ def top_classes(
     labels = _labels(settings, server.model)
     rows: list[dict[str, object]] = []
     for sample in inputs.requests_for(metadata, photos):
-        values = agreement.answer(client, signature, sample.body)[scores.name]
+        (values,) = agreement.answer(client, signature, sample.body)[scores.name]
         best = sorted(range(len(values)), key=lambda index: -values[index])[:count]
         for index in best:
             rows.append(

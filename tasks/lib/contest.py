@@ -19,7 +19,9 @@ from tasks.lib import (
     optimize,
     pinning,
     record,
+    samples,
     stats,
+    store,
     variants,
     verdict,
 )
@@ -34,8 +36,15 @@ from tasks.lib.load import Load
 from tasks.lib.pinning import Pinning
 from tasks.lib.record import LeftOut
 from tasks.lib.rounds import Rounds, medians, run_rounds, timeline, warmed_up
+from tasks.lib.samples import Samples
 from tasks.lib.settings import MIXED, Plan, Settings
-from tasks.lib.signature import Signature, default_signature
+from tasks.lib.signature import (
+    DEFAULT_SIGNATURE,
+    Signature,
+    default_signature,
+    named_signature,
+    signature_names,
+)
 from tasks.lib.store import Model
 from tasks.lib.tolerance import Tolerances
 from tasks.lib.verdict import Contestant, Verdict
@@ -58,7 +67,11 @@ class Contest:
     connections: Sequence[int] = (1,)
     """Each number of them is measured by itself."""
     inputs: Path | None = None
-    """A photo, a folder of photos, or a file of JSON requests; None for the sample photos."""
+    """A photo, a folder of photos, or a file of JSON requests; None for the model's samples."""
+    signature: str = ""
+    """The one that is measured; the default one if empty."""
+    pixels: str | None = None
+    """The range in which the model expects pixels, if a person says it."""
     max_difference: Mapping[str, float] = field(default_factory=dict)
     """Of two answers, by output (tolerance.Tolerances.absolute), where it is not what precisions allow."""
     rtol: Mapping[str, float] = field(default_factory=dict)
@@ -170,13 +183,15 @@ class _Event:
     def measured(self, baseline: Contestant | None, candidate: Contestant) -> Iterator[record.Record]:
         """One record for each number of connections."""
         metadata = client_for((baseline or candidate).url, self.contest.plan.timeout).metadata()
-        samples = self._samples(metadata)
-        bodies = [sample.body for sample in samples]
+        signature = self._signature(metadata)
+        requests = self._requests(
+            metadata, signature, [one for one in (baseline, candidate) if one is not None]
+        )
+        bodies = [sample.body for sample in requests]
         answers, takes_photos = None, False
         if baseline is not None:
-            signature = default_signature(metadata)
             takes_photos = classify.can_classify(signature)
-            answers = self._agreement(baseline, candidate, signature, samples)
+            answers = self._agreement(baseline, candidate, signature, requests)
         for connections in self.contest.connections:
             protocols = {one.protocol for one in (baseline, candidate) if one is not None}
             plan = replace(
@@ -212,17 +227,17 @@ class _Event:
         baseline: Contestant,
         candidate: Contestant,
         signature: Signature,
-        samples: Sequence[inputs.Sample],
+        requests: Sequence[inputs.Sample],
     ) -> Agreement:
         """Every replica is asked, and held against the baseline's first."""
         timeout = self.contest.plan.timeout
         limit = self._limit(baseline, candidate)
         tolerances = Tolerances(limit, self.contest.max_difference, self.contest.rtol)
         tolerances.check(tensor.name for tensor in signature.outputs)
-        console.note(f"comparing answers over {len(samples)} inputs")
+        console.note(f"comparing answers over {len(requests)} inputs")
         return agreement.worst(
             agreement.compare(
-                client_for(baseline.url, timeout), client_for(url, timeout), signature, samples, tolerances
+                client_for(baseline.url, timeout), client_for(url, timeout), signature, requests, tolerances
             )
             for url in (*baseline.urls[1:], *candidate.urls)
         )
@@ -248,10 +263,55 @@ class _Event:
         allowed = self.settings.optimize.max_difference
         return max(allowed.get(one.precision, min(allowed.values())) for one in both)
 
-    def _samples(self, metadata: Mapping[str, Any]) -> Sequence[inputs.Sample]:
-        if self.contest.inputs is None:
-            return inputs.requests_for(metadata, inputs.sample_photos(self.settings.paths))
-        return inputs.from_path(metadata, self.contest.inputs)
+    def _signature(self, metadata: Mapping[str, Any]) -> Signature:
+        """The one that is measured: the person's, or the default one."""
+        if self.contest.signature:
+            return named_signature(metadata, self.contest.signature)
+        signature = default_signature(metadata)
+        if signature.name != DEFAULT_SIGNATURE:
+            others = ", ".join(name for name in signature_names(metadata) if name != signature.name)
+            choice = f"; --signature chooses another one ({others})" if others else ""
+            console.note(
+                f"the signature {signature.name!r} is measured: there is no {DEFAULT_SIGNATURE}{choice}"
+            )
+        return signature
+
+    def _requests(
+        self, metadata: Mapping[str, Any], signature: Signature, sides: Sequence[Contestant]
+    ) -> Sequence[inputs.Sample]:
+        """A person's own requests, the model's samples, or what its metadata lets one make up.
+
+        Raises ModelError if there are none, NotComparable if the model's answers are random.
+        """
+        if self.contest.inputs is not None:
+            return inputs.from_path(metadata, signature, self.contest.inputs)
+        made = self._samples(sides)
+        if made is None:
+            return inputs.requests_of(signature, inputs.sample_photos(self.settings.paths))
+        if made.is_random(signature.name) and len(sides) > 1:
+            raise NotComparable(
+                f"{sides[0].model} answers the same request differently from call to call, so its servers "
+                "cannot be compared.",
+                "Export it without dropout and random operations, or measure one server with --alone.",
+            )
+        if made.lacks_range(signature.name):
+            console.note(samples.UNKNOWN_RANGE)
+        return made.of(signature)
+
+    def _samples(self, sides: Sequence[Contestant]) -> Samples | None:
+        """Those of the model that is measured; None if only its metadata is known."""
+        ours = next((side for side in sides if side.origin is not None), None)
+        model = None if ours is None else store.find(self.settings.paths, ours.model)
+        if model is None:
+            console.note("requests are made up from the metadata of the server alone; --inputs gives others")
+            return None
+        found = samples.if_possible(self.settings, model, self.contest.pixels)
+        if found is None:
+            console.note(
+                "requests are made up from the metadata of the server alone; after `invoke build.embedded` "
+                "they fit what the model does with its inputs"
+            )
+        return found
 
 
 def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> record.Alone:

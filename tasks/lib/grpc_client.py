@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from tasks.lib import tensor_messages
 from tasks.lib.errors import ModelError, RequestRefused, ServerError
 from tasks.lib.grpc_wire import MESSAGE_HEAD, GrpcReplica, GrpcWire, NotGrpc
+from tasks.lib.inputs import rows_of
 from tasks.lib.serving_messages import DTYPES, message
 from tasks.lib.signature import Signature, default_signature, named_signature
 
@@ -61,10 +62,12 @@ class GrpcClient:
         return metadata_of(self._call(METADATA, asked.SerializeToString(), "GetModelMetadataResponse"))
 
     def predict(self, body: bytes) -> Mapping[str, Any]:
-        """The answer to a predict request in row form whose JSON text is `body`, as REST gives it."""
+        """The answer to a predict request whose JSON text is `body`, as REST gives it."""
         answer = self._call(PREDICT, self.request(body), "PredictResponse")
         try:
             columns = {one.key: tensor_messages.decode(one.value, one.key) for one in answer.outputs}
+            if rows_of(body) is None:
+                return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}
             if not all(isinstance(rows, list) for rows in columns.values()):
                 raise ValueError("outputs without a batch")
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -76,7 +79,7 @@ class GrpcClient:
         return {"predictions": [next(iter(row.values())) for row in rows] if len(columns) == 1 else rows}
 
     def request(self, body: bytes) -> bytes:
-        """The PredictRequest that says what the JSON text `body` does, which is in row form.
+        """The PredictRequest that says what the JSON text `body` does.
 
         Raises ModelError for values that do not fit the model.
         """
@@ -84,12 +87,18 @@ class GrpcClient:
         name = said.get("signature_name", "")
         signature = named_signature(self._metadata, name) if name else default_signature(self._metadata)
         request = message("PredictRequest", self._spec(signature.name))
-        instances = [_named(one, signature) for one in said["instances"]]
+        columns: Mapping[str, Any]
+        if "inputs" in said:
+            columns = _named(said["inputs"], signature)
+        else:
+            instances = [_named(one, signature) for one in said["instances"]]
+            names = [tensor.name for tensor in signature.inputs]
+            columns = {name: [one[name] for one in instances if name in one] for name in names}
+            columns = {name: values for name, values in columns.items() if values}
         for tensor in signature.inputs:
-            values = [one[tensor.name] for one in instances if tensor.name in one]
-            if not values:
-                continue  # some inputs have a default
-            request.inputs.add(key=tensor.name).value.CopyFrom(tensor_messages.encode(tensor, values))
+            if tensor.name in columns:  # some inputs have a default
+                value = tensor_messages.encode(tensor, columns[tensor.name])
+                request.inputs.add(key=tensor.name).value.CopyFrom(value)
         return bytes(request.SerializeToString())
 
     @cached_property

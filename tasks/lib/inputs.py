@@ -42,9 +42,9 @@ class Sample:
     """One ready predict request."""
 
     name: str
-    """The photo's file name, or "random-N"."""
+    """The photo's file name, "line-N" of a file of requests, or "random-N"."""
     body: bytes
-    """JSON text in row form, one instance."""
+    """JSON text, in row form ("instances") or in column form ("inputs")."""
 
 
 def sample_photos(paths: Paths) -> list[Path]:
@@ -118,7 +118,7 @@ def given_at(place: Path) -> Given:
     """
     if place.is_file():
         if place.suffix.lower() in REQUEST_SUFFIXES:
-            return Given(requests=tuple(_requests_in(place)))
+            return Given(requests=tuple(requests_in(place)))
         return Given(photos=(place,))
     if not place.is_dir():
         raise SuiteError(
@@ -133,7 +133,13 @@ def given_at(place: Path) -> Given:
             f"There is no photo and no file of JSON requests in {str(place)!r}.",
             f"Put files there that end in {', '.join((*PHOTO_SUFFIXES, *REQUEST_SUFFIXES))}.",
         )
-    return Given(photos, tuple(request for path in lists for request in _requests_in(path)))
+    return Given(photos, tuple(request for path in lists for request in requests_in(path)))
+
+
+def rows_of(body: bytes) -> int | None:
+    """How many instances a request in row form has; None for the column form."""
+    said = json.loads(body)
+    return None if "inputs" in said else len(said["instances"])
 
 
 def signature_of(body: bytes, default: str) -> str:
@@ -141,18 +147,28 @@ def signature_of(body: bytes, default: str) -> str:
     return str(json.loads(body).get("signature_name", default))
 
 
-def from_path(metadata: Mapping[str, Any], place: Path) -> list[Sample]:
-    """A request for each photo at `place`, or each line of a file of JSON requests.
+def from_path(metadata: Mapping[str, Any], signature: Signature, place: Path) -> list[Sample]:
+    """A request to `signature` for each photo at `place`, or each line of a file of JSON requests.
 
-    A request is a predict body in row form with one instance, such as {"instances": [[1.0, 2.0]]}. Raises
-    SuiteError for what is neither, ModelError for photos that the model does not take.
+    A request is a predict body in row or column form, such as {"instances": [[1.0, 2.0]]}. Those for other
+    signatures are left out. Raises SuiteError for what is neither, and where none is for the signature;
+    ModelError for photos that the model does not take.
     """
     if place.suffix.lower() in REQUEST_SUFFIXES:
-        return _requests_in(place)
+        default = default_signature(metadata).name
+        found = requests_in(place)
+        mine = [one for one in found if signature_of(one.body, default) == signature.name]
+        if not mine:
+            names = ", ".join(sorted({signature_of(one.body, default) for one in found}))
+            raise SuiteError(
+                f"{str(place)!r} has no request for the signature {signature.name!r}, only for: {names}.",
+                "Choose one of these with --signature, or give other requests.",
+            )
+        return mine
     photos = photos_in(place)
-    if not takes_photos(default_signature(metadata)):
+    if not takes_photos(signature):
         raise no_photos()
-    return requests_for(metadata, photos)
+    return requests_of(signature, photos)
 
 
 def no_photos() -> ModelError:
@@ -162,7 +178,7 @@ def no_photos() -> ModelError:
     )
 
 
-def _requests_in(file: Path) -> list[Sample]:
+def requests_in(file: Path) -> list[Sample]:
     """The requests in a file, one on each line. Raises SuiteError."""
     try:
         lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
@@ -179,11 +195,12 @@ def _requests_in(file: Path) -> list[Sample]:
 def _sample(place: Path, number: int, line: str) -> Sample:
     try:
         body = json.loads(line)
-        (_,) = body["instances"]
+        if "inputs" not in body and not len(body["instances"]):
+            raise ValueError("no instances")
     except (ValueError, KeyError, TypeError):
         raise SuiteError(
-            f"Line {number} of {str(place)!r} is no predict request with one instance.",
-            'Write requests such as {"instances": [[1.0, 2.0]]}, one a line.',
+            f"Line {number} of {str(place)!r} is no predict request.",
+            'Write requests such as {"instances": [[1.0, 2.0]]} or {"inputs": [[1.0, 2.0]]}, one a line.',
         ) from None
     return Sample(f"line-{number}", json.dumps(body, separators=(",", ":")).encode())
 

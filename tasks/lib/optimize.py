@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.lib import against_stock, artefact, candidates, console, disk, environment, inputs, locks
+from tasks.lib import against_stock, artefact, candidates, console, disk, environment, inputs, locks, samples
 from tasks.lib.artefact import Artefact, Refusal
 from tasks.lib.candidates import Candidate, Group, Outcome, Proof
 from tasks.lib.errors import OptimizeError, SettingError
@@ -82,8 +82,11 @@ def build(
     asked: str,
     given: Given | None = None,
     report: Callable[[Outcome], object] = _no_report,
+    pixels: str | None = None,
 ) -> Outcome | None:
     """Make the artefact, choosing among the precisions (or trying the one that is asked for).
+
+    pixels: in which range the model expects them (samples.PIXEL_RANGES), if a person says it.
 
     With `given`, a person's own requests, everything is compared again; without, what is known already is
     not found out twice. `report` is told what was found, before an error is raised for it too.
@@ -92,19 +95,20 @@ def build(
     be converted, does not answer like stock, or is slower than stock; OptimizeError if that cannot be found
     out. An older artefact then stays as it was.
     """
-    if given is None:
+    is_new = given is not None or pixels is not None
+    if not is_new:
         raise_if_refused(settings, model, asked)
     environment.ensure(settings)
     waiting_for = f"it is optimizing {model.name}"
     with locks.held(settings.paths, f"optimize-{model.name}", waiting_for):
-        if given is None:
+        if not is_new:
             raise_if_refused(settings, model, asked)
             current = artefact.read(settings, model)
             if current is not None and current.answers(asked):
                 return None
         try:
             with _workplace(model) as workplace:
-                outcome = _Build(settings, model, asked, given, workplace).run(report)
+                outcome = _Build(settings, model, asked, given, pixels, workplace).run(report)
             artefact.forget_refusals(settings, model, (asked, *outcome.accepted))
             return outcome
         except OSError as error:
@@ -122,8 +126,15 @@ class _Build:
     """One build, with its lock held."""
 
     def __init__(
-        self, settings: Settings, model: Model, asked: str, given: Given | None, workplace: Path
+        self,
+        settings: Settings,
+        model: Model,
+        asked: str,
+        given: Given | None,
+        pixels: str | None,
+        workplace: Path,
     ) -> None:
+        self._pixels = pixels
         self._settings = settings
         self._model = model
         self._asked = asked
@@ -133,9 +144,13 @@ class _Build:
 
     def run(self, report: Callable[[Outcome], object]) -> Outcome:
         native = self._converted()
+        self._samples = samples.ensure(self._settings, self._model, self._pixels)
+        self._notes: tuple[str, ...] = self._samples.notes
         wanted = PRECISIONS if self._asked == artefact.AUTO else (self._asked,)
         outcome = self._outcome([p for p in wanted if p in native], [p for p in wanted if p not in native])
         report(outcome)
+        for note in self._notes:
+            console.note(note)
         if outcome.precision is None:
             self._refuse(outcome)
         else:
@@ -177,10 +192,11 @@ class _Build:
             return decided(tried, {})
         self._execute({p: [one.group for one in _of(tried, p) if one.refused is None] for p in proven})
         with against_stock.serving(
-            self._settings, self._model, self._workplace, proven, self._given
+            self._settings, self._model, self._workplace, proven, self._given, self._samples
         ) as bench:
             agreeing = [[one for one in group if one.refused is None] for group in tried]
             seen = bench.observed([group for group in agreeing if group])
+            self._notes += tuple(one.hollow for one in seen if one.hollow is not None)
             known = {(one.group, one.precision): one for group in seen for one in group.candidates}
             tried = [[known.get((one.group, one.precision), one) for one in group] for group in tried]
             stock = {
@@ -222,9 +238,10 @@ class _Build:
             for number, photo in enumerate(given.photos, start=1):
                 (photos / f"{number:05}.jpg").write_bytes(inputs.as_jpeg(photo))
         arguments = [f"--photos={photos}"]
-        if given.requests:
+        requests = (*given.requests, *self._samples.requests)
+        if requests:
             file = self._workplace / "requests.jsonl"
-            file.write_bytes(b"".join(request.body + b"\n" for request in given.requests))
+            file.write_bytes(b"".join(request.body + b"\n" for request in requests))
             arguments.append(f"--requests={file}")
         return arguments
 

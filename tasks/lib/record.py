@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.lib import stats
+from tasks.lib.agreement import hollow_note
 from tasks.lib.client import protocol_of
 from tasks.lib.hardware import Hardware
 from tasks.lib.pinning import Pinning
@@ -163,7 +164,9 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "baseline": _side(verdict.baseline, verdict.measured.get(BASELINE)),
         "candidate": _side(verdict.candidate, verdict.measured.get(CANDIDATE)),
         "agreement": asdict(verdict.agreement)
-        | {name: getattr(verdict.agreement, name) for name in ("holds", "percent", "difference")},
+        | {
+            name: getattr(verdict.agreement, name) for name in ("holds", "percent", "difference", "is_hollow")
+        },
         "comparisons": {
             figure: asdict(one.interval) | {"noise": one.noise, "outcome": one.outcome} if one else None
             for figure, one in verdict.comparisons.items()
@@ -218,6 +221,9 @@ def _notes(run: Run, plan: Plan) -> list[str]:
     rounds = (verdict or run["alone"])["rounds"]
     notes = []
     if verdict is not None:
+        # Results from before this was looked at do not have the key.
+        if verdict["agreement"].get("is_hollow"):
+            notes.append(hollow_note(verdict["agreement"]["inputs"]))
         told = [
             f"{figure} {_speedup(one)}" for figure, one in verdict["comparisons"].items() if figure != P50
         ]

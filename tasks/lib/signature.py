@@ -10,6 +10,9 @@ from tasks.lib.errors import ModelError, ServerError
 
 DEFAULT_SIGNATURE = "serving_default"
 PREDICT_METHOD = "tensorflow/serving/predict"
+_OF_TENSORFLOW = "__saved_model_"
+_NO_TENSOR = "DT_INVALID"
+"""The type of an output that is an operation, as of what TensorFlow executes to load or to save a model."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +51,26 @@ class Signature:
 
 
 def default_signature(metadata: Mapping[str, Any]) -> Signature:
-    """The signature that predict uses when none is named.
+    """The signature that is meant where none is named.
 
-    `serving_default`, or the only predict signature there is. Raises ModelError if neither exists, and
-    ServerError if `metadata` is not what TensorFlow Serving answers.
+    `serving_default`; where there is none, the first by name, of predict signatures if there are some. Raises
+    ModelError if the model has no signature that can be asked, and ServerError if `metadata` is not what
+    TensorFlow Serving answers.
     """
     definitions = _definitions(metadata)
-    callable_names = [name for name, one in definitions.items() if one.get("method_name") == PREDICT_METHOD]
-    if DEFAULT_SIGNATURE in definitions:
-        name = DEFAULT_SIGNATURE
-    elif len(callable_names) == 1:
-        name = callable_names[0]
-    else:
-        names = ", ".join(sorted(definitions)) or "none"
+    if not definitions:
         raise ModelError(
-            f"The model has no {DEFAULT_SIGNATURE} signature, only: {names}.",
+            "The model has no signature that can be asked.",
             f"Export it with a signature called {DEFAULT_SIGNATURE}.",
         )
+    predicting = [name for name, one in definitions.items() if one.get("method_name") == PREDICT_METHOD]
+    name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in definitions else min(predicting or definitions)
     return _signature(name, definitions[name])
+
+
+def signature_names(metadata: Mapping[str, Any]) -> list[str]:
+    """The signatures that can be asked, sorted. Raises ServerError as default_signature."""
+    return sorted(_definitions(metadata))
 
 
 def named_signature(metadata: Mapping[str, Any], name: str) -> Signature:
@@ -79,12 +84,19 @@ def named_signature(metadata: Mapping[str, Any], name: str) -> Signature:
 
 
 def _definitions(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that can be asked: not what TensorFlow itself executes to load and to save a model."""
     try:
-        return dict(metadata["metadata"]["signature_def"]["signature_def"])
-    except (KeyError, TypeError, ValueError):
+        found = dict(metadata["metadata"]["signature_def"]["signature_def"])
+        return {name: one for name, one in found.items() if _can_be_asked(name, one)}
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise ServerError(
             "The server describes no signatures in its metadata.", "Check the address and what listens there."
         ) from None
+
+
+def _can_be_asked(name: str, definition: Mapping[str, Any]) -> bool:
+    types = {one["dtype"] for one in definition.get("outputs", {}).values()}
+    return types != {_NO_TENSOR} and not name.startswith(_OF_TENSORFLOW)
 
 
 def _signature(name: str, definition: Mapping[str, Any]) -> Signature:

@@ -8,21 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tasks.lib import against_stock, stats
+from tasks.lib import against_stock, inputs, stats
 from tasks.lib.against_stock import Bench
 from tasks.lib.artefact import Program
 from tasks.lib.candidates import Candidate, Group, Memory, Proof
 from tasks.lib.engines.base import Server
 from tasks.lib.errors import ModelError, RequestRefused, ServerError
-from tasks.lib.inputs import Given, given_at
+from tasks.lib.inputs import Given, Sample, given_at
+from tasks.lib.samples import Samples
 from tasks.lib.settings import Settings
+from tasks.lib.signature import Signature
 from tasks.lib.variants import Variant
 from tasks.lib.verdict import FEWEST
 from tests.unit.commandline import ROOT
@@ -104,6 +106,17 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Made(Samples):
+    """Requests as metadata lets one make them up."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.paths.root, (), {}, is_edited=False)
+        object.__setattr__(self, "photos", inputs.sample_photos(settings.paths))
+
+    def of(self, signature: Signature) -> list[Sample]:
+        return inputs.requests_of(signature, self.__dict__["photos"])
+
+
 class Engine:
     """Only tells how much memory a server takes: more each time."""
 
@@ -124,7 +137,7 @@ def bench(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         def start(stock: Model, given: Given | None = None, **optimized: Model) -> Bench:
             servers = {precision: model.start(stack) for precision, model in optimized.items()}
             engine: Any = Engine()
-            return Bench(settings, engine, stock.start(stack), servers, given)
+            return Bench(settings, engine, stock.start(stack), servers, given, Made(settings))
 
         yield start
 
@@ -203,7 +216,7 @@ def test_a_server_that_is_gone_is_an_error(bench: Start) -> None:
     with ExitStack() as stack:
         gone = Model().start(stack)
     with pytest.raises(ServerError, match="does not answer"):
-        only(Bench(started.settings, started.engine, gone, started.optimized, None), candidate())
+        only(replace(started, stock=gone), candidate())
 
 
 def test_a_request_that_nobody_answers_is_left_out(bench: Start) -> None:
@@ -283,7 +296,7 @@ def test_photos_for_a_model_that_takes_none(bench: Start, monkeypatch: pytest.Mo
 def test_memory_with_tensorflow_is_asked_for_with_nan(bench: Start) -> None:
     model = Model()
     groups = [candidate(name).group for name in ("ids", "other")]
-    assert bench(Model(), f32=model).memory("f32", groups) == Memory(1, 2)
+    assert bench(Model(), f32=model).memory("f32", groups) == Memory(1, 2, 3)
     (request,) = model.asked
     assert request["signature_name"] == "other"
     (instance,) = request["instances"]
@@ -292,12 +305,12 @@ def test_memory_with_tensorflow_is_asked_for_with_nan(bench: Start) -> None:
 
 
 def test_memory_is_known_where_stock_would_refuse_too(bench: Start) -> None:
-    assert bench(Model(), f32=Model(refused)).memory("f32", [candidate().group]) == Memory(1, 2)
+    assert bench(Model(), f32=Model(refused)).memory("f32", [candidate().group]) == Memory(1, 2, 3)
 
 
 def test_memory_without_a_float_input(bench: Start) -> None:
     model = Model()
-    assert bench(Model(), f32=model).memory("f32", [candidate("ids").group]) == Memory(1, None)
+    assert bench(Model(), f32=model).memory("f32", [candidate("ids").group]) == Memory(1, 2, None)
     assert model.asked == []
 
 

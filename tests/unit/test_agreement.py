@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib.agreement import Agreement, answer, compare, compare_answers, scores_output
+from tasks.lib.agreement import (
+    Agreement,
+    answer,
+    compare,
+    compare_answers,
+    exchangeable,
+    scores_output,
+)
 from tasks.lib.client import Client
 from tasks.lib.errors import RequestRefused, ServerError, SettingError
 from tasks.lib.inputs import Sample
@@ -373,6 +380,9 @@ def test_a_tolerance_of_an_output_that_is_not_there_is_told() -> None:
 # Through REST
 
 
+ONE_ROW = b'{"instances": [1]}'
+
+
 def client_of(*predictions: Any) -> Any:
     """A server that answers each predict with the next of these."""
     bodies = [json.dumps({"predictions": [each]}).encode() for each in predictions]
@@ -381,13 +391,40 @@ def client_of(*predictions: Any) -> Any:
 
 def test_a_single_output_has_no_name_in_the_answer() -> None:
     with client_of([0.1, 0.2, 0.7]) as server:
-        assert answer(Client(server.url), SINGLE, b"{}") == {"y": [0.1, 0.2, 0.7]}
+        assert answer(Client(server.url), SINGLE, ONE_ROW) == {"y": [[0.1, 0.2, 0.7]]}
 
 
 def test_several_outputs_have_theirs() -> None:
     with client_of({"classes": 2, "probabilities": [0.1, 0.2, 0.7]}) as server:
-        found = answer(Client(server.url), RESNET, b"{}")
+        found = answer(Client(server.url), RESNET, ONE_ROW)
+    assert found == {"classes": [2], "probabilities": [[0.1, 0.2, 0.7]]}
+
+
+def test_several_rows_and_whole_outputs() -> None:
+    rows = b'{"predictions": [[0.1, 0.9], [0.8, 0.2]]}'
+    with serving(say(http_answer(rows)), say(http_answer(b'{"outputs": [[1.0], [2.0]]}'))) as server:
+        client = Client(server.url)
+        assert answer(client, SINGLE, b'{"instances": [1, 2]}') == {"y": [[0.1, 0.9], [0.8, 0.2]]}
+        assert answer(client, SINGLE, b'{"inputs": [1, 2]}') == {"y": [[1.0], [2.0]]}
+    named = b'{"outputs": {"classes": 2, "probabilities": [0.1, 0.2, 0.7]}}'
+    with serving(say(http_answer(named))) as server:
+        found = answer(Client(server.url), RESNET, b'{"inputs": 1}')
     assert found == {"classes": 2, "probabilities": [0.1, 0.2, 0.7]}
+
+
+def test_the_first_class_of_every_row_counts() -> None:
+    a, b = {"p": [[0.9, 0.1], [0.4, 0.6]]}, {"p": [[0.9, 0.1], [0.6, 0.4]]}
+    assert compare_answers([(a, a)], "p", LIMIT).same == 1
+    assert compare_answers([(a, b)], "p", Tolerances(1.0)).same == 0
+
+
+def test_answers_that_could_be_exchanged_prove_little() -> None:
+    alike = [{"p": [[0.7, 0.3 + n / 1e6]]} for n in range(4)]
+    unlike = [{"p": [[0.7 - n / 10, 0.3 + n / 10]]} for n in range(4)]
+    assert exchangeable(alike, "p", LIMIT) == 1.0
+    assert exchangeable(unlike, "p", LIMIT) == 0.0
+    assert exchangeable([alike[0], alike[1], unlike[2]], "p", LIMIT) == pytest.approx(1 / 3)
+    assert exchangeable(alike[:1], "p", LIMIT) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -405,7 +442,7 @@ def test_several_outputs_have_theirs() -> None:
 )
 def test_an_answer_of_another_form_is_told(body: bytes) -> None:
     with serving(say(http_answer(body))) as server, pytest.raises(ServerError, match="with one prediction"):
-        answer(Client(server.url), RESNET, b"{}")
+        answer(Client(server.url), RESNET, ONE_ROW)
 
 
 SAMPLES = [Sample("a.jpg", b'{"instances": [1]}'), Sample("b.jpg", b'{"instances": [2]}')]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ import pytest
 from invoke import Exit
 
 from tasks import build
-from tasks.lib import against_stock, artefact, environment, optimize
+from tasks.lib import against_stock, artefact, environment, optimize, samples
 from tasks.lib.against_stock import Observed
 from tasks.lib.artefact import AUTO
 from tasks.lib.candidates import Candidate, Group, Memory, Outcome
 from tasks.lib.environment import Ended
 from tasks.lib.errors import CannotGain, OptimizeError, SettingError
 from tasks.lib.inputs import Given, given_at
+from tasks.lib.samples import Samples
 from tasks.lib.settings import Settings
 from tasks.lib.stats import Interval
 from tasks.lib.store import Model
@@ -59,12 +61,17 @@ class Workshop:
     served: dict[str, Any] = field(default_factory=dict)
     """What is accepted while servers are up, by precision."""
     given: Given | None = None
+    made: bytes = b""
+    """What make_samples writes."""
 
     def execute(
         self, settings: Settings, module: str, args: Sequence[str], label: str, about: str = ""
     ) -> Ended:
         flags = dict(word.removeprefix("--").split("=", 1) for word in args)
         name = module.removeprefix("embedded_server.")
+        if name == "make_samples":
+            self.make_samples(flags)
+            return Ended(0, "", self.folder / "none.log")
         self.ran.append(name)
         log = self.folder / f"{name}.log"
         status, text = self.converting if name == "convert" else self.proving
@@ -86,6 +93,18 @@ class Workshop:
         (output / artefact.MANIFEST).write_text(json.dumps(manifest))
         return f"{self.native}\n"
 
+    def make_samples(self, flags: Mapping[str, str]) -> None:
+        output = Path(flags["output"])
+        output.mkdir()
+        (output / samples.REQUESTS).write_bytes(self.made)
+        about = {
+            "format": samples.FORMAT,
+            "fingerprint": flags["fingerprint"],
+            "requests": hashlib.sha256(self.made).hexdigest(),
+            "signatures": {},
+        }
+        (output / samples.ABOUT).write_text(json.dumps(about))
+
     def prove(self, flags: Mapping[str, str]) -> str:
         self.arguments = dict(flags)
         self.requests = Path(flags["requests"]).read_text() if "requests" in flags else ""
@@ -101,6 +120,7 @@ class Workshop:
         artefacts: Path,
         precisions: Sequence[str],
         given: Given | None,
+        made: Samples,
     ) -> Iterator[Workshop]:
         self.ran.append("serve")
         self.given = given
@@ -118,7 +138,7 @@ class Workshop:
         return [Observed(0.1, tuple(map(timed, group))) for group in groups]
 
     def memory(self, precision: str, executed: Sequence[Group]) -> Memory:
-        return Memory(100 << 20, None)
+        return Memory(90 << 20, 100 << 20, None)
 
 
 @pytest.fixture
@@ -148,7 +168,7 @@ def test_the_fastest_is_stored(workshop: Workshop, settings: Settings, model: Mo
     assert outcome is not None
     assert told == [outcome]
     assert outcome.precision == "bf16"
-    assert outcome.memory == Memory(100 << 20, None)
+    assert outcome.memory == Memory(90 << 20, 100 << 20, None)
     assert workshop.ran == ["convert", "prove", "serve"]
     stored = artefact.read(settings, model)
     assert stored is not None
@@ -398,11 +418,11 @@ def test_the_task_prints_the_table(
 ) -> None:
     workshop.unconverted = {"count": "it changes the variable counter"}
     build.optimized(desk.context(), engine="local")
-    *rows, memory, last = capsys.readouterr().out.splitlines()
+    *rows, last = capsys.readouterr().out.splitlines()
     assert rows[0].startswith("signature ")
     assert [row.split()[0] for row in rows[1:]] == ["serving_default"] * 3 + ["count"]
     assert rows[-1].endswith("TensorFlow: it changes the variable counter")
-    assert memory == "memory MiB: 100, with TensorFlow: -"
+    assert "100 (-)" in rows[3]
     assert last == "optimized net@1: bf16"
     build.optimized(desk.context(), engine="local")
     assert capsys.readouterr().out.endswith(".optimized/1 (already built for this machine)\n")
@@ -425,8 +445,8 @@ def test_the_task_says_why_a_model_cannot_gain(
 
 
 def test_the_task_reads_the_requests_first(workshop: Workshop, desk: standin.Desk, tmp_path: Path) -> None:
-    (tmp_path / "some.jsonl").write_text('{"instances": [1, 2]}')
-    with pytest.raises(Exit, match=r"Line 1 of .* is no predict request with one instance"):
+    (tmp_path / "some.jsonl").write_text('{"instances": []}')
+    with pytest.raises(Exit, match=r"Line 1 of .* is no predict request"):
         build.optimized(desk.context(), engine="local", inputs=str(tmp_path / "some.jsonl"))
     assert workshop.ran == []
 
@@ -435,3 +455,22 @@ def test_precisions_that_can_be_asked_for() -> None:
     assert [optimize.check_precision(name) for name in ("auto", "f32", "bf16")] == ["auto", "f32", "bf16"]
     with pytest.raises(SettingError, match="There is no precision 'int4'"):
         optimize.check_precision("int4")
+
+
+SAMPLE = b'{"signature_name":"serving_default","instances":[1]}\n'
+
+
+def test_what_is_proven_with_edited_samples_is_proven_again(
+    workshop: Workshop, settings: Settings, model: Model
+) -> None:
+    workshop.made = SAMPLE
+    optimize.build(settings, model, AUTO)
+    assert workshop.requests == SAMPLE.decode()
+    assert optimize.build(settings, model, AUTO) is None
+    file = samples.folder_of(model) / samples.REQUESTS
+    file.write_bytes(SAMPLE + SAMPLE)
+    assert artefact.read(settings, model) is None
+    optimize.build(settings, model, AUTO)
+    assert workshop.requests == 2 * SAMPLE.decode()
+    assert file.read_bytes() == SAMPLE + SAMPLE, "what a person has written stays"
+    assert optimize.build(settings, model, AUTO) is None

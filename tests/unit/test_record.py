@@ -409,6 +409,7 @@ def test_keys_of_a_comparison() -> None:
     assert verdict["round_ratios"] == [2.4, 2.42]
     assert verdict["agreement"] == {
         "inputs": 12, "same": 12, "difference": 0.009, "holds": True, "percent": "100%",
+        "exchangeable": 0.0, "is_hollow": False,
         "outputs": [{"name": "p", "is_scores": True, "same": 12, "numbers": {
             "absolute": 0.009, "relative": 0.009, "is_probability": True, "worst": 0.009, "allowed": 0.05,
             "tolerance": {"absolute": 0.05, "relative": 0.0},

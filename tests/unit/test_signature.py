@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.lib.errors import ModelError, ServerError
-from tasks.lib.signature import Signature, Tensor, default_signature
+from tasks.lib.signature import Signature, Tensor, default_signature, signature_names
 
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
@@ -89,16 +89,23 @@ def test_the_only_one_that_predicts_is_taken_where_there_is_no_default() -> None
 @pytest.mark.parametrize(
     ("definitions", "names"),
     [
-        ({}, "none"),
-        ({"b": one(), "a": one()}, "a, b"),
-        ({"classes": one(CLASSIFY)}, "classes"),
-        ({"init": {}}, "init"),
+        ({"b": one(), "a": one()}, ["a", "b"]),
+        ({"classes": one(CLASSIFY)}, ["classes"]),
+        ({"b": one(), "a": one(CLASSIFY)}, ["b", "a"]),
+        ({"b": one(), "a": {"outputs": {"init": {"dtype": "DT_INVALID"}}}}, ["b"]),
+        ({"b": one(), "__saved_model_train_op": one()}, ["b"]),
     ],
 )
-def test_a_model_without_one_to_be_sure_of_is_told(definitions: dict[str, Any], names: str) -> None:
-    with pytest.raises(ModelError) as told:
-        default_signature(metadata(**definitions))
-    assert told.value.problem == f"The model has no serving_default signature, only: {names}."
+def test_without_a_default_the_first_that_can_be_asked_is_taken(
+    definitions: dict[str, Any], names: list[str]
+) -> None:
+    assert default_signature(metadata(**definitions)).name == names[0]
+    assert signature_names(metadata(**definitions)) == sorted(names)
+
+
+def test_a_model_that_cannot_be_asked_is_told() -> None:
+    with pytest.raises(ModelError, match="no signature that can be asked"):
+        default_signature(metadata(__saved_model_init_op=one("")))
 
 
 @pytest.mark.parametrize(

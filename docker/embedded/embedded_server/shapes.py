@@ -2,10 +2,10 @@
 
 TensorFlow does not compare a request with the signature: its operations say what they cannot do. But with
 oneDNN, which it uses on CPUs with AVX-512, it does other things with two kinds of requests (found with
-TensorFlow 2.21). Too few dimensions for a convolution end the whole process ("Check failed: index >= 0 && index
-< num_total_dims"). Where an image is so small that nothing is left of it without padding, a max pool ends the
-process (SIGFPE), and a convolution gives whatever is in memory. So the shapes of such a request are followed
-through the graph first.
+TensorFlow 2.21). Too few dimensions for a convolution end the whole process ("Check failed: index >= 0 &&
+index < num_total_dims"). Where an image is so small that nothing is left of it without padding, a max pool
+ends the process (SIGFPE), and a convolution gives whatever is in memory. So the shapes of such a request are
+followed through the graph first.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class _Known:
 
 
 def leaves_nothing(graph_def: GraphDef, given: Mapping[str, _Shape]) -> bool:
-    """Whether a window of the graph finds nothing in placeholders of these shapes; given: by their tensors."""
+    """Whether a window of the graph finds nothing; given: shapes of the placeholders, by their tensors."""
     if not _holds(graph_def, _may_leave_nothing):
         return False
     types = {f"{node.name}:0": node.attr["dtype"].type for node in graph_def.node if node.op == "Placeholder"}

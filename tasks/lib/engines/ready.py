@@ -51,9 +51,14 @@ class Trial:
         return True
 
     def _make_up(self, metadata: Mapping[str, Any]) -> Sample | None:
+        from tasks.lib import samples
         from tasks.lib.inputs import requests_for, sample_photos
+        from tasks.lib.signature import default_signature
 
         try:
+            made = samples.of_server(self._settings, self._server.model, self._server.version)
+            if made is not None:
+                return made.of(default_signature(metadata))[0]
             return requests_for(metadata, sample_photos(self._settings.paths), 1)[0]
         except ModelError as error:
             console.note(f"{self._server} is taken as ready without a predict: {error.problem}")

@@ -78,16 +78,28 @@ def _parsed_in(nodes: Iterable[Any]) -> Iterator[list[_Feature]]:
 
 
 def _features(node: Any, known: Mapping[str, Any]) -> Iterator[_Feature]:
+    for name, dtype, size, _ in features_with_outputs(node, known):
+        yield _Feature(name, dtype, size)
+
+
+def features_with_outputs(node: Any, known: Mapping[str, Any]) -> Iterator[tuple[str, int, int, int]]:
+    """Of an operation that parses: each feature's name, type, number of values, and output with its values.
+
+    known: the nodes of the graph, by name.
+    """
     attributes = node.attr
     sparse, dense, ragged = _keys(node, known)
-    for name, dtype in zip(sparse, attributes["sparse_types"].list.type, strict=False):
-        yield _Feature(name, dtype, _OPEN_SIZE)
-    for name, dtype in zip(ragged, attributes["ragged_value_types"].list.type, strict=False):
-        yield _Feature(name, dtype, _OPEN_SIZE)
+    # Outputs: indices, values and shapes of sparse features, dense ones, values of ragged ones.
+    for index, (name, dtype) in enumerate(zip(sparse, attributes["sparse_types"].list.type, strict=False)):
+        yield name, dtype, _OPEN_SIZE, len(sparse) + index
+    types = attributes["ragged_value_types"].list.type
+    for index, (name, dtype) in enumerate(zip(ragged, types, strict=False)):
+        yield name, dtype, _OPEN_SIZE, 3 * len(sparse) + len(dense) + index
     shapes = attributes["dense_shapes"].list.shape
-    for name, dtype, shape in zip(dense, attributes["Tdense"].list.type, shapes, strict=False):
+    types = attributes["Tdense"].list.type
+    for index, (name, dtype, shape) in enumerate(zip(dense, types, shapes, strict=False)):
         sizes = [_OPEN_SIZE if dim.size < 0 else dim.size for dim in shape.dim]
-        yield _Feature(name, dtype, math.prod(sizes))
+        yield name, dtype, math.prod(sizes), 3 * len(sparse) + index
 
 
 def _keys(node: Any, known: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
