@@ -266,6 +266,7 @@ def test_signatures_of_the_saver_are_left_out(tmp_path: Path) -> None:
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 3], "x")
         w = v1.get_variable("w", [3, 2])
+        tf.no_op("init")
         session.run(v1.global_variables_initializer())
         signature = v1.saved_model.predict_signature_def({"x": x}, {"y": x @ w})
         builder = v1.saved_model.Builder(str(tmp_path / "1"))
@@ -275,7 +276,8 @@ def test_signatures_of_the_saver_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "1" / "saved_model.pb"
     saved = SavedModel.FromString(file.read_bytes())
     # As TensorFlow lists what it executes after loading.
-    saved.meta_graphs[0].signature_def["__saved_model_init_op"].outputs["init"].name = "NoOp"
+    key = "__saved_model_init_op"
+    saved.meta_graphs[0].signature_def[key].outputs[key].name = "init"
     file.write_bytes(saved.SerializeToString())
     assert len(read_signature_defs(tmp_path / "1")) == 2
     assert set(make_samples.make(tmp_path / "1", PHOTOS, None)) == {"serving_default"}
