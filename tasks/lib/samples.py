@@ -134,18 +134,20 @@ def ensure(settings: Settings, model: Model, pixels: str | None = None) -> Sampl
 def if_possible(settings: Settings, model: Model, pixels: str | None = None) -> Samples | None:
     """The samples, if they are there or can be made without building the embedded environment.
 
-    Raises as `ensure`.
+    A model that the embedded environment cannot load may still be served elsewhere: that is said, and none
+    are returned. Raises SuiteError if an edited file cannot be read.
     """
-    if environment.is_built(settings):
+    if not environment.is_built(settings):
+        return _read(settings, model, pixels)
+    try:
         return ensure(settings, model, pixels)
-    return _read(settings, model, pixels)
+    except OptimizeError as error:
+        console.note(f"no samples of {model}: {error.problem}")
+        return None
 
 
 def of_server(settings: Settings, name: str, version: int, *, make: bool = False) -> Samples | None:
-    """The samples of a model that is served, if they are there; with `make` also if they can be made.
-
-    Raises as `ensure` with `make`.
-    """
+    """The samples of a model that is served, if they are there; with `make` also if they can be made."""
     try:
         model = store.find(settings.paths, f"{name}@{version}")
     except SuiteError:

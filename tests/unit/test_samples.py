@@ -127,6 +127,26 @@ def test_a_program_that_fails_leaves_nothing(program: Program, settings: Setting
     assert not (model.base / samples.FOLDER).exists()
 
 
+def test_where_they_are_not_needed_a_failure_is_only_said(
+    program: Program,
+    settings: Settings,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert samples.if_possible(settings, model) is None, "there is no environment"
+    assert program.ran == []
+    monkeypatch.setattr(environment, "is_built", lambda settings: True)
+    program.status = 1
+    assert samples.if_possible(settings, model) is None
+    assert "no samples of net@1: making sample requests for net@1 failed: it cannot be loaded" in (
+        capsys.readouterr().err
+    )
+    program.status = 0
+    assert samples.of_server(settings, "net", 1, make=True) == samples.ensure(settings, model)
+    assert samples.of_server(settings, "another", 1, make=True) is None
+
+
 def test_what_they_tell(program: Program, settings: Settings, model: Model) -> None:
     made = samples.ensure(settings, model)
     assert made.takes_photos("a")
