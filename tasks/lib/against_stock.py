@@ -142,7 +142,7 @@ class Bench:
             own = [
                 sample
                 for name in group.signatures
-                for sample in self.given.of(replace(signature, name=name), default)
+                for sample in self.given.of(replace(signature, name=name), default, self.made.pixels(name))
             ]
             if own:
                 return _Samples(own, are_given=True)

@@ -13,6 +13,10 @@ from tasks.lib.errors import ModelError, ServerError
 from tasks.lib.settings import Settings
 from tasks.lib.signature import Signature, default_signature
 
+UNKNOWN_RANGE = (
+    "the model does not tell in which range it expects pixels: they were sent in 0..1; "
+    "`invoke build.optimized --pixels 0..255` says another one"
+)
 ASK_WITH_CURL = "Ask it with curl; `invoke serve` prints a line to begin with."
 
 
@@ -64,7 +68,8 @@ def top_classes(
         )
     labels = _labels(settings, server.model)
     rows: list[dict[str, object]] = []
-    for sample in inputs.requests_for(metadata, photos):
+    pixels = made.pixels(signature.name) if made is not None else None
+    for sample in inputs.requests_of(signature, photos, pixels):
         (values,) = agreement.answer(client, signature, sample.body)[scores.name]
         best = sorted(range(len(values)), key=lambda index: -values[index])[:count]
         for index in best:
@@ -76,7 +81,10 @@ def top_classes(
                     "probability": f"{values[index]:.4f}",
                 }
             )
-    return rows, store.find(settings.paths, f"{server.model}@{server.version}").origin.warning
+    warnings = [store.find(settings.paths, f"{server.model}@{server.version}").origin.warning]
+    if made is not None and made.lacks_range(signature.name):
+        warnings.append(UNKNOWN_RANGE)
+    return rows, "\n".join(filter(None, warnings)) or None
 
 
 def _labels(settings: Settings, name: str) -> list[str]:

@@ -283,11 +283,13 @@ class _Event:
 
         Raises ModelError if there are none, NotComparable if the model's answers are random.
         """
-        if self.contest.inputs is not None:
-            return inputs.from_path(metadata, signature, self.contest.inputs)
         made = self._samples(sides)
+        if self.contest.inputs is not None:
+            pixels = self.contest.pixels or (made.pixels(signature.name) if made is not None else None)
+            return inputs.from_path(metadata, signature, self.contest.inputs, pixels)
         if made is None:
-            return inputs.requests_of(signature, inputs.sample_photos(self.settings.paths))
+            photos = inputs.sample_photos(self.settings.paths)
+            return inputs.requests_of(signature, photos, self.contest.pixels)
         if made.is_random(signature.name) and len(sides) > 1:
             raise NotComparable(
                 f"{sides[0].model} answers the same request differently from call to call, so its servers "
@@ -303,10 +305,13 @@ class _Event:
         ours = next((side for side in sides if side.origin is not None), None)
         model = None if ours is None else store.find(self.settings.paths, ours.model)
         if model is None:
-            console.note("requests are made up from the metadata of the server alone; --inputs gives others")
+            if self.contest.inputs is None:
+                console.note(
+                    "requests are made up from the metadata of the server alone; --inputs gives others"
+                )
             return None
         found = samples.if_possible(self.settings, model, self.contest.pixels)
-        if found is None:
+        if found is None and self.contest.inputs is None:
             console.note(
                 "requests are made up from the metadata of the server alone; after `invoke build.embedded` "
                 "they fit what the model does with its inputs"

@@ -31,6 +31,8 @@ NUMPY_NAMES = {
     "DT_UINT8": "uint8", "DT_UINT16": "uint16", "DT_UINT32": "uint32", "DT_UINT64": "uint64",
     "DT_BOOL": "bool",
 }  # fmt: skip
+ZERO_TO_ONE, ZERO_TO_255, MINUS_ONE_TO_ONE = PIXEL_RANGES = "0..1", "0..255", "-1..1"
+"""In which models expect pixels."""
 REQUEST_SUFFIXES = (".jsonl", ".json")
 """Of files that hold predict bodies, one a line."""
 FREE_SIZE = 8
@@ -82,11 +84,14 @@ def requests_for(
     return requests_of(default_signature(metadata), photos[:count])
 
 
-def requests_of(signature: Signature, photos: Sequence[Path]) -> list[Sample]:
-    """A request for each photo, fitting `signature`. Raises as `requests_for`."""
+def requests_of(signature: Signature, photos: Sequence[Path], pixels: str | None = None) -> list[Sample]:
+    """A request for each photo, fitting `signature`. Raises as `requests_for`.
+
+    pixels: the range in which the model expects them, one of PIXEL_RANGES; None if that is not known.
+    """
     if takes_photos(signature):
         tensor = signature.inputs[0]
-        make = _encoded if tensor.is_image_bytes else lambda photo: _pixels(photo, tensor).tolist()
+        make = _encoded if tensor.is_image_bytes else lambda photo: _pixels(photo, tensor, pixels).tolist()
         return [Sample(photo.name, _request(signature, make(photo))) for photo in photos]
     return [
         Sample(f"random-{n}", _request(signature, _random(signature, n)))
@@ -102,13 +107,14 @@ class Given:
     requests: tuple[Sample, ...] = ()
     """Each for the signature that it names."""
 
-    def of(self, signature: Signature, default: str) -> list[Sample]:
+    def of(self, signature: Signature, default: str, pixels: str | None = None) -> list[Sample]:
         """What of it is for `signature`; `default` is the signature of requests that name none.
 
-        Photos are for every signature that takes some.
+        Photos are for every signature that takes some; pixels: see requests_of.
         """
         requests = [one for one in self.requests if signature_of(one.body, default) == signature.name]
-        return [*requests, *(requests_of(signature, self.photos) if takes_photos(signature) else ())]
+        photos = self.photos if takes_photos(signature) else ()
+        return [*requests, *(requests_of(signature, photos, pixels) if photos else ())]
 
 
 def given_at(place: Path) -> Given:
@@ -147,12 +153,14 @@ def signature_of(body: bytes, default: str) -> str:
     return str(json.loads(body).get("signature_name", default))
 
 
-def from_path(metadata: Mapping[str, Any], signature: Signature, place: Path) -> list[Sample]:
+def from_path(
+    metadata: Mapping[str, Any], signature: Signature, place: Path, pixels: str | None = None
+) -> list[Sample]:
     """A request to `signature` for each photo at `place`, or each line of a file of JSON requests.
 
-    A request is a predict body in row or column form, such as {"instances": [[1.0, 2.0]]}. Those for other
-    signatures are left out. Raises SuiteError for what is neither, and where none is for the signature;
-    ModelError for photos that the model does not take.
+    A request is a predict body in row or column form, such as {"instances": [[1.0, 2.0]]}; those for other
+    signatures are left out. pixels: see requests_of. Raises SuiteError for what is neither, and where none is
+    for the signature; ModelError for photos that the model does not take.
     """
     if place.suffix.lower() in REQUEST_SUFFIXES:
         default = default_signature(metadata).name
@@ -168,7 +176,7 @@ def from_path(metadata: Mapping[str, Any], signature: Signature, place: Path) ->
     photos = photos_in(place)
     if not takes_photos(signature):
         raise no_photos()
-    return requests_of(signature, photos)
+    return requests_of(signature, photos, pixels)
 
 
 def no_photos() -> ModelError:
@@ -235,16 +243,18 @@ def as_jpeg(photo: Path) -> bytes:
     return converted.getvalue()
 
 
-def _pixels(photo: Path, tensor: Tensor) -> np.ndarray[Any, Any]:
-    """The photo as [height, width, 3]: floats in [0, 1], whole numbers in [0, 255]."""
+def _pixels(photo: Path, tensor: Tensor, wanted: str | None) -> np.ndarray[Any, Any]:
+    """The photo as [height, width, 3]: whole numbers in [0, 255], floats as `wanted` or in [0, 1]."""
     import numpy as np
 
     assert tensor.shape is not None
     height, width = (size or 224 for size in tensor.shape[1:3])
     pixels = np.asarray(_opened(photo).convert("RGB").resize((width, height)))
     dtype = np.dtype(NUMPY_NAMES.get(tensor.dtype, "float32"))
+    if dtype.kind in "iu" or wanted == ZERO_TO_255:
+        return pixels.astype(dtype)
     # Four digits are more than a pixel has, and keep a 224x224 request at about 1 MB.
-    return pixels.astype(dtype) if dtype.kind in "iu" else (pixels / 255.0).round(4)
+    return (pixels / 127.5 - 1.0 if wanted == MINUS_ONE_TO_ONE else pixels / 255.0).round(4)
 
 
 def _opened(photo: Path) -> Image.Image:

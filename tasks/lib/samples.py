@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks.lib import console, disk, environment, inputs, locks, sources, store
 from tasks.lib.errors import ModelError, OptimizeError, SuiteError
-from tasks.lib.inputs import Sample
+from tasks.lib.inputs import PIXEL_RANGES, Sample
 from tasks.lib.placing import PARTIAL
 from tasks.lib.settings import Settings
 from tasks.lib.signature import Signature
@@ -29,7 +29,6 @@ FOLDER = ".samples"
 REQUESTS, ABOUT = "requests.jsonl", "about.json"
 FORMAT = 1
 PROGRAM = "embedded_server.make_samples"
-PIXEL_RANGES = ("0..1", "0..255", "-1..1")
 PHOTO = "photo"
 UNKNOWN_RANGE = (
     "the model does not tell in which range it expects pixels, so samples have all three in turn: 0..1, "
@@ -79,6 +78,11 @@ class Samples:
     def is_random(self, signature: str) -> bool:
         """Whether TensorFlow answers one request differently from call to call."""
         return bool(self._told(signature).get("random"))
+
+    def pixels(self, signature: str) -> str | None:
+        """The range in which it expects pixels; None if it takes none, or does not tell."""
+        told = self._told(signature).get("inputs", {}).values()
+        return next((one["pixels"] for one in told if one.get("pixels") is not None), None)
 
     def lacks_range(self, signature: str) -> bool:
         """Whether the model takes pixels and does not tell in which range."""

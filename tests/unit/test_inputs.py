@@ -464,3 +464,16 @@ def test_nothing_that_can_be_compared(tmp_path: Path, name: str, content: bytes 
 def test_a_signature_that_is_not_the_default_is_named() -> None:
     (sample,) = requests_for(metadata("scoring", x=("DT_FLOAT", [-1])), PHOTOS[:1])
     assert json.loads(sample.body)["signature_name"] == "scoring"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "least", "most"), [(None, 0, 1), ("0..1", 0, 1), ("0..255", 0, 255), ("-1..1", -1, 1)]
+)
+def test_floats_are_in_the_range_that_the_model_expects(
+    put: Put, wanted: str | None, least: int, most: int
+) -> None:
+    takes = signature("serving_default", x=("DT_FLOAT", [-1, HEIGHT, WIDTH, 3]))
+    (sample,) = requests_of(takes, [put("slope.png", picture("PNG"))], wanted)
+    pixels = np.asarray(json.loads(sample.body)["instances"])
+    assert pixels.min() == least
+    assert pixels.max() == most

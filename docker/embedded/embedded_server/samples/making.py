@@ -25,6 +25,8 @@ _MOST_SHAPES = 4
 _MOST_TRIES = 60
 _SECONDS = 60.0
 """For one signature, after which fewer requests have to do."""
+_MOST_NUMBERS = 8_000_000
+"""In all requests of a signature, after which fewer have to do: they are text, and kept."""
 _RANDOM = 1e-2
 """In parts of the largest number: what two answers to one request differ by only if they are drawn."""
 
@@ -122,14 +124,15 @@ class _Making:
     def _answered(
         self, kinds: Mapping[str, Kind], shapes: Sequence[Shapes]
     ) -> Iterator[tuple[dict[str, Array], Mapping[str, Array]]]:
-        count = 0
+        count = numbers = 0
         for seed in range(_MOST_SEEDS):
             inputs = self._inputs(kinds, shapes[seed % len(shapes)], seed)
             outputs = self._answer(inputs)
             if outputs is not None:
                 count += 1
                 yield inputs, outputs
-            if count == WANTED or (count and time.monotonic() > self._end):
+                numbers += sum(array.size for array in inputs.values())
+            if count == WANTED or (count and (time.monotonic() > self._end or numbers > _MOST_NUMBERS)):
                 return
 
     def _inputs(self, kinds: Mapping[str, Kind], shapes: Shapes, seed: int) -> dict[str, Array]:
