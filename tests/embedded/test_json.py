@@ -196,19 +196,27 @@ class TestRefusing:
         assert message in refusal(text, a="int32", b="int32")
 
     @pytest.mark.parametrize(
-        ("dtype", "value"),
+        ("dtype", "value", "expected"),
         [
-            ("float", 16777216),
-            ("float", 1e39),
-            ("double", 9007199254740993),
-            ("half", 2048),
-            ("half", 70000.0),
+            ("float", 16777216, 16777216),
+            ("float", 16777217, 16777216),
+            ("float", 20000001, 20000000),
+            ("float", 1764000000, 1764000000),
+            ("float", 0.1, np.float32(0.1)),
+            ("float", 1e39, np.inf),
+            ("float", -1e39, -np.inf),
+            ("float", 1e-46, 0),
+            ("double", 9007199254740993, 9007199254740992),
+            ("double", 18446744073709551615, 18446744073709551616),
+            ("double", 1e300, 1e300),
+            ("half", 2049, 2048),
+            ("half", 70000.0, np.inf),
         ],
     )
-    def test_numbers_that_a_float_would_change(self, dtype: str, value: float) -> None:
+    def test_numbers_are_rounded_to_the_type(self, dtype: str, value: float, expected: float) -> None:
         for values in ([value], [0.5, value]):
-            message = refusal(json.dumps({"instances": values}), x=dtype)
-            assert f"Cannot convert JSON value: {value} to {dtype} without loss of precision." in message
+            (*_, taken) = decode(json.dumps({"instances": values}), x=dtype)["x"]
+            assert taken == expected
 
     @pytest.mark.parametrize("dtype", ["float", "double", "int32", "uint64", "bool", "string"])
     def test_one_value_of_another_type_among_good_ones(self, dtype: str) -> None:
@@ -252,7 +260,6 @@ class TestRefusing:
         ("good", "bad", "message"),
         [
             ("1", '"a"', 'JSON Value: "a" Type: String is not of expected type: float'),
-            ("1", "1e39", "Cannot convert JSON value: 1e39 to float without loss of precision."),
             ("[1]", "[1, 2]", "Expecting tensor size: 1 but got: 2"),
             ("[1]", "[[1]]", "Expecting shape [1] but got: [1,1]"),
             ("[1]", "1", "Expecting shape [1] but got: []"),
@@ -267,7 +274,7 @@ class TestRefusing:
         rows[-1] = bad
         answer = refusal(f'{{"instances": [{",".join(rows)}]}}', x="float")
         assert answer.startswith(f"Failed to process element: {position} of 'instances' list.")
-        assert message.replace("1e39", "1e+39") in answer
+        assert message in answer
 
     def test_a_quote_that_nothing_closes_takes_no_time(self) -> None:
         """It would be hours if each of the quotes looked for its end."""

@@ -2,7 +2,7 @@
 
 `instances` is the row form (one element for each example; each becomes a row of every input), `inputs` the
 column form (whole tensors). A value must have the JSON type of its dtype: whole numbers for integers, true
-or false for bool, nothing that a float would lose. Bytes are {"b64": "..."}.
+or false for bool, any number for floats. Bytes are {"b64": "..."}.
 
 Arrays are checked and converted in whole columns: a list is flattened level by level, and sets of types
 and lengths tell whether it is a tensor. Only where they say no is it walked, for the message.
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
-import ml_dtypes
 import numpy as np
 
 from embedded_server.backend import Array
@@ -24,8 +23,6 @@ from embedded_server.parsing import decode_base64, is_base64, json_type, shown, 
 from embedded_server.signature import DataType, Signature, TensorSpec
 
 _MAX_RANK = 64  # dimensions of a numpy array (NPY_MAXDIMS); TensorFlow itself takes 254
-# Largest whole number that a float type takes: every smaller one is exact (IsLosslessDecimal).
-_MAX_EXACT_INTEGER = {"float": 2**24 - 1, "double": 2**53 - 1, "half": 2**11 - 1, "bfloat16": 2**8 - 1}
 
 
 @dataclass(frozen=True)
@@ -191,16 +188,9 @@ def _floats(leaves: list[Any], dtype: DataType) -> Array | None:
     types = set(map(type, leaves))
     if not types <= {float, int}:
         return None
-    array = np.array(leaves, dtype=np.float64)
-    if dtype.name != "double" or int in types:
-        magnitude = np.abs(array, where=np.isfinite(array), out=np.zeros_like(array))
-        largest = float(magnitude.max(initial=0))
-        if dtype.name != "double" and largest > _largest_float(dtype):
-            return None
-        # In float64 a large float cannot be told from a large integer: look at the integers themselves.
-        if int in types and largest > _MAX_EXACT_INTEGER[dtype.name] and not all(map(_fits(dtype), leaves)):
-            return None
-    return array.astype(dtype.numpy)
+    # As C++ reads a number: a double, rounded to the type. What is too large becomes infinity.
+    with np.errstate(over="ignore"):
+        return np.array(leaves, dtype=np.float64).astype(dtype.numpy)
 
 
 def _integers(leaves: list[Any], dtype: DataType) -> Array | None:
@@ -243,22 +233,6 @@ _CONVERTERS: Mapping[str, Callable[[list[Any], DataType], Array | None]] = {
 def _numpy(dtype: DataType) -> np.dtype[Any]:
     assert dtype.numpy is not None, dtype.name  # _CONVERTERS names only types that arrays can hold
     return dtype.numpy
-
-
-def _largest_float(dtype: DataType) -> float:
-    return float(ml_dtypes.finfo(_numpy(dtype)).max)  # type: ignore[no-untyped-call]
-
-
-def _fits(dtype: DataType) -> Callable[[Any], bool]:
-    """Whether a float type takes a number: no integer may lose digits (IsLosslessDecimal)."""
-    whole, largest = _MAX_EXACT_INTEGER[dtype.name], _largest_float(dtype)
-
-    def fits(value: float) -> bool:
-        if type(value) is int:
-            return abs(value) <= whole
-        return not abs(value) > largest or abs(value) == float("inf")
-
-    return fits
 
 
 def _leading_shape(value: Any) -> tuple[int, ...]:
@@ -340,11 +314,6 @@ def _check_leaf(value: Any, dtype: DataType) -> None:
         decode_base64(value["b64"])
     elif type(value) is str and dtype.name == "string":
         utf8(value)
-    elif dtype.name in _MAX_EXACT_INTEGER and type(value) in (int, float):
-        if not _fits(dtype)(value):
-            raise InvalidArgument(
-                f"Cannot convert JSON value: {shown(value)} to {dtype.name} without loss of precision."
-            )
     elif _convert(value, dtype) is None:
         raise InvalidArgument(
             f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {dtype.name}"

@@ -7,7 +7,6 @@ a bytes feature. `context` is an example that is put before each of the others.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,6 @@ from embedded_server.errors import InvalidArgument
 from embedded_server.parsing import decode_base64, is_base64, json_type, shown, signature_name, utf8
 
 _INT64_MAX = 2**63 - 1
-_FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,8 @@ def _value(name: str, element: Any) -> tuple[str, Any]:
             raise InvalidArgument(f"Feature: {name} has uint64 element. Only int64 is supported.")
         return "int64", int(element)
     if isinstance(element, float):
-        if math.isfinite(element) and abs(element) > _FLOAT_MAX:
-            raise InvalidArgument(
-                f"Cannot convert JSON value: {shown(element)} to float without loss of precision."
-            )
-        return "float", element
+        with np.errstate(over="ignore"):  # what is too large becomes infinity, as in C++
+            return "float", float(np.float32(element))
     if isinstance(element, str):
         return "bytes", utf8(element)
     if isinstance(element, dict) and is_base64(element):

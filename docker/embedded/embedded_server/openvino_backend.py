@@ -148,8 +148,11 @@ class OpenVinoBackend:
     def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
         """See backend.Backend.merges: what TensorFlow has to execute would take its neighbours along."""
         program = self._programs.get(signature)
+        known = self.signatures[signature]
         return program is None or (
-            has_declared_shapes(self.signatures[signature], inputs) and program.takes(inputs)
+            _has_declared_types(known, inputs)
+            and has_declared_shapes(known, inputs)
+            and program.takes(inputs)
         )
 
     def _hand_over(
@@ -273,9 +276,18 @@ class _Program:
 
 
 def _check_declared(signature: Signature, inputs: Mapping[str, Array]) -> None:
-    """Raises _NotForBody for other shapes than the signature's: see shapes.py."""
+    """Raises _NotForBody for other shapes than the signature's (see shapes.py), and for other types.
+
+    Serialized Examples may be fed to an input that is declared as something else.
+    """
+    if not _has_declared_types(signature, inputs):
+        raise _NotForBody("type", "another type than the signature")
     if not has_declared_shapes(signature, inputs):
         raise _NotForBody("shape", "another shape than the signature")
+
+
+def _has_declared_types(signature: Signature, inputs: Mapping[str, Array]) -> bool:
+    return all(inputs[name].dtype == spec.dtype.numpy for name, spec in signature.inputs.items())
 
 
 def _check(condition: artefact.Condition, precision: str, array: Array) -> None:
