@@ -236,8 +236,12 @@ class TestRefusing:
             message = refusal(json.dumps({"inputs": [good[dtype], bad, good[dtype]]}), x=dtype)
             assert f"is not of expected type: {dtype}" in message
 
-    def test_large_floats_beside_small_integers_are_no_loss(self) -> None:
+    def test_large_floats_beside_small_integers(self) -> None:
         same(decode('{"instances": [16777216.0, 3]}', x="float")["x"], [16777216, 3], "float32")
+
+    def test_a_byte_order_mark_is_passed_over(self) -> None:
+        same(decode('\ufeff{"instances": [1]}', x="float")["x"], [1], "float32")
+        same(decode('\ufeff{"instances": [NaN]}', x="float")["x"], [np.nan], "float32")
 
     @pytest.mark.parametrize("text", ["!!!!", "YQ=Q", "Y", "é"])
     def test_bad_base64(self, text: str) -> None:

@@ -166,6 +166,7 @@ def test_photos_and_names_that_are_no_identifiers(photo_server: Server, models: 
         ("POST", "/v1/models/no:predict", 404, "Servable not found for request: Latest(no)"),
         ("POST", "/v1/models/module/versions/7:predict", 404, "Specific(module, 7)"),
         ("POST", "/v1/models/module/labels/x:predict", 400, "Unrecognized servable version label: x"),
+        ("POST", "/v1/models/module:PREDICT", 400, "Malformed request: POST /v1/models/module:PREDICT"),
         ("POST", "/v1/models/module", 400, "Malformed request: POST /v1/models/module"),
         ("POST", "/v1/models/module:classify", 400, "key 'examples' is expected and was not found"),
         ("POST", "/v1/models/no/labels/x:regress", 400, "key 'examples' is expected and was not found"),

@@ -16,6 +16,7 @@ import pybase64
 from embedded_server.errors import InvalidArgument
 from embedded_server.signature import DEFAULT_SIGNATURE
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SHOWN_CHARACTERS = 200  # of a value in an error message: enough to recognise it
 _INT64 = (-(2**63), 2**64 - 1)  # whole numbers beyond are read as floats, as rapidjson and orjson do
 
@@ -24,6 +25,7 @@ def parse_request(body: bytes) -> dict[str, Any]:
     """The JSON object of a request. Raises InvalidArgument for anything else."""
     if not body:
         raise InvalidArgument("JSON Parse error: The document is empty")
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

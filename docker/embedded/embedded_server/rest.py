@@ -90,7 +90,9 @@ class RestApi:
     def _process(self, method: str, path: str, body: bytes, call: _Call) -> bytes:
         pattern = {"POST": _POST_PATH, "GET": _GET_PATH}.get(method)
         match = pattern.fullmatch(path) if pattern else None
-        if match is None or (method == "POST" and match["name"] is None):
+        # Paths in any case, methods in lower case only: TensorFlow Serving compares them by themselves.
+        is_method = method != "POST" or (match is not None and match["method"] == match["method"].lower())
+        if match is None or not is_method or (method == "POST" and match["name"] is None):
             if not path.lower().startswith("/v1/"):
                 raise NotFound(f"nothing is served at {path}")
             raise InvalidArgument(f"Malformed request: {method} {path}")
@@ -98,7 +100,7 @@ class RestApi:
             raise InvalidArgument("Missing model name in request.")
         name = unquote(match["name"])
         if method == "POST":
-            call.model, call.action = name, match["method"].lower()
+            call.model, call.action = name, match["method"]
         label = None if match["label"] is None else unquote(match["label"])
         version = _version(match["version"])
         if call.action == "predict":
