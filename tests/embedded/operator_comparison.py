@@ -73,8 +73,8 @@ class Graph:
     """A case's graph, ready to be executed by both."""
 
     def __init__(self, case: Case, fuses: bool = True) -> None:
-        """fuses: whether TensorFlow may fuse operations. With oneDNN it makes of a normalization of float64 an
-        operation that takes no float64.
+        """fuses: whether TensorFlow may fuse operations; with oneDNN it fuses some of float64 to ones that
+        take none.
         """
         self.case = case
         self.graph = tf.Graph()
