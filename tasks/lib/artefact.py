@@ -146,7 +146,7 @@ def fingerprint(settings: Settings, model: Model) -> str:
     machine = detect()
     digest.update(repr((machine.cpu, machine.instruction_sets)).encode())
     digest.update(repr(sorted(settings.optimize.max_difference.items())).encode())
-    digest.update(samples.edited_digest(model).encode())  # what was proven with other requests is stale
+    digest.update(samples.decided(model).encode())  # what was proven with other requests is stale
     return digest.hexdigest()
 
 

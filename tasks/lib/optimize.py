@@ -143,6 +143,8 @@ class _Build:
         self._folder = workplace / str(model.version)
 
     def run(self, report: Callable[[Outcome], object]) -> Outcome:
+        if self._pixels is not None:  # it is part of the artefact's fingerprint
+            samples.ensure(self._settings, self._model, self._pixels)
         native = self._converted()
         self._samples = samples.ensure(self._settings, self._model, self._pixels)
         self._notes: tuple[str, ...] = self._samples.notes

@@ -21,7 +21,7 @@ from tasks.lib.errors import ModelError, OptimizeError, SuiteError
 from tasks.lib.inputs import PIXEL_RANGES, Sample
 from tasks.lib.placing import PARTIAL
 from tasks.lib.settings import Settings
-from tasks.lib.signature import Signature
+from tasks.lib.signature import DEFAULT_SIGNATURE, Signature
 from tasks.lib.store import Model, content_digest
 
 FOLDER = ".samples"
@@ -42,7 +42,7 @@ class Samples:
 
     file: Path
     requests: tuple[Sample, ...]
-    """Of all signatures; each names its own."""
+    """Of all signatures; those that name none are for the default one."""
     about: Mapping[str, Any]
     """See make_samples.py: what each input was taken for, by signature."""
     is_edited: bool
@@ -50,7 +50,9 @@ class Samples:
 
     def of(self, signature: Signature) -> list[Sample]:
         """Those for `signature`. Raises ModelError if there is none."""
-        mine = [one for one in self.requests if inputs.signature_of(one.body, "") == signature.name]
+        mine = [
+            one for one in self.requests if inputs.signature_of(one.body, DEFAULT_SIGNATURE) == signature.name
+        ]
         if not mine:
             problem = self._told(signature.name).get("problem") or f"{self.file.name} holds none for it"
             raise ModelError(
@@ -99,16 +101,19 @@ def folder_of(model: Model) -> Path:
     return model.base / FOLDER / str(model.version)
 
 
-def edited_digest(model: Model) -> str:
-    """SHA-256 of the requests if a person has edited them, else an empty text."""
+def decided(model: Model) -> str:
+    """What a person has decided about the samples; an empty text if nothing.
+
+    SHA-256 of the requests if they were edited, else the range of pixels if it was said.
+    """
     try:
         text = (folder_of(model) / REQUESTS).read_bytes()
         about = json.loads((folder_of(model) / ABOUT).read_text(encoding="utf-8"))
-        made = about["requests"]
-    except (OSError, ValueError, KeyError, TypeError):
+        made, pixels = about["requests"], _pixels_in(about["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
     digest = hashlib.sha256(text).hexdigest()
-    return "" if digest == made else digest
+    return (pixels or "") if digest == made else digest
 
 
 def ensure(settings: Settings, model: Model, pixels: str | None = None) -> Samples:

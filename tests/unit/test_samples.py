@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tasks.lib import environment, samples, store
 from tasks.lib.environment import Ended
 from tasks.lib.errors import ModelError, OptimizeError, SuiteError
+from tasks.lib.inputs import Sample
 from tasks.lib.samples import Samples
 from tasks.lib.settings import Settings
 from tasks.lib.signature import Signature, Tensor
@@ -94,7 +96,9 @@ def test_a_range_of_pixels_is_kept(program: Program, settings: Settings, model: 
     assert program.ran == ["0..1"]
     (model.folder / "saved_model.pb").write_bytes(b"another one")
     samples.ensure(settings, model)
+    assert samples.decided(model) == "0..1"
     samples.ensure(settings, model, "0..255")
+    assert samples.decided(model) == "0..255"
     assert program.ran == ["0..1", "0..1", "0..255"]
 
 
@@ -102,14 +106,14 @@ def test_what_a_person_has_edited_is_used(
     program: Program, settings: Settings, model: Model, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = samples.ensure(settings, model).file
-    assert samples.edited_digest(model) == ""
+    assert samples.decided(model) == ""
     file.write_bytes(b'{"signature_name":"a","instances":[7]}\n')
     (model.folder / "saved_model.pb").write_bytes(b"another one")
     found = samples.ensure(settings, model)
     assert found.is_edited
     assert [one.body for one in found.of(signature("a"))] == [b'{"signature_name":"a","instances":[7]}']
     assert program.ran == [None]
-    assert samples.edited_digest(model) == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert samples.decided(model) == hashlib.sha256(file.read_bytes()).hexdigest()
     assert "as you have edited them" in capsys.readouterr().err
 
 
@@ -154,6 +158,8 @@ def test_what_they_tell(program: Program, settings: Settings, model: Model) -> N
     assert made.notes == (samples.UNKNOWN_RANGE,)
     assert not made.takes_photos("b")
     assert made.is_random("b")
+    unnamed = replace(made, requests=(Sample("line-1", b'{"instances":[1]}'),))
+    assert unnamed.of(signature("serving_default")) == list(unnamed.requests)
     with pytest.raises(ModelError, match=r"for the signature 'c': TensorFlow refuses every request \(no\)\."):
         made.of(signature("c"))
 
