@@ -22,18 +22,18 @@ def made_to_break(kind: Kind) -> list[Request]:
     made = [
         (signature, inputs)
         for request in first.values()
-        for signature, inputs in _broken(request, kind.fragile)
+        for signature, inputs in _broken(request, kind.fragile, kind.resized)
     ]
     return [*made, *kind.breaking]
 
 
-def _broken(request: Request, fragile: Collection[str]) -> Iterator[Request]:
+def _broken(request: Request, fragile: Collection[str], resized: bool) -> Iterator[Request]:
     signature, inputs = request
     for name, array in inputs.items():
         for changed in () if name in fragile else _values(array):
             yield signature, {**inputs, name: changed}
         yield signature, {**inputs, name: array[None]}  # a dimension more
-        for shape in _sizes(array):
+        for shape in _sizes(array) if resized else ():
             yield signature, {**inputs, name: np.resize(array, shape)}
     for rows in ROWS:
         if all(array.ndim for array in inputs.values()):

@@ -51,6 +51,8 @@ class Kind:
     session: whether a Session can execute it; if not, the functions of tf.saved_model.load do.
     vague: signatures whose numbers differ from call to call: only their types and shapes are compared.
     fragile: inputs with which TensorFlow itself crashes if their values are extreme.
+    resized: whether it is asked with other sizes than its signature's. With AMX, TensorFlow answers some of
+        those in bf16 with what is in memory.
     chooses: whether it chooses among scores; large numbers make those equal, and the choice arbitrary.
     """
 
@@ -68,6 +70,7 @@ class Kind:
     vague: frozenset[str] = frozenset()
     fragile: frozenset[str] = frozenset()
     chooses: bool = False
+    resized: bool = True
 
     @property
     def optimized(self) -> bool:
