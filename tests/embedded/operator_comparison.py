@@ -40,8 +40,9 @@ _SPECIAL = (
 _LARGEST = {tf.float32: 1e9, tf.bfloat16: 1e9, tf.half: 30.0, tf.float64: 1e9}
 _NORMAL = 1e-37
 _TINY = 1e-30
-PROFILES = ("special", "ties", "zeros", *_SCALES)
-"""Ways to fill the inputs of a case: random numbers of a scale, or choices among few."""
+_LOW = (2.0, 8.0, 15.0)
+PROFILES = ("special", "ties", "zeros", "low", *_SCALES)
+"""Ways to fill an input: random numbers of a scale, choices among few, or all near one negative number."""
 
 
 @dataclass
@@ -209,6 +210,8 @@ def fill(tensor: Tensor, rows: int, profile: str | float, random: np.random.Gene
         numbers = random.choice(random.normal(size=3), shape)
     elif profile == "zeros":
         numbers = np.zeros(shape)
+    elif profile == "low":
+        numbers = -random.choice(_LOW) * random.uniform(0.9, 1.1, shape)
     else:
         numbers = random.normal(size=shape) * float(profile)
     numbers = np.asarray(numbers)
@@ -233,6 +236,8 @@ def _integers(tensor: Tensor, shape: list[int], profile: str | float, random: np
         numbers = random.integers(0, 3, shape)
     elif profile == "zeros":
         numbers = np.zeros(shape)
+    elif profile == "low":
+        numbers = np.full(shape, low)
     else:
         numbers = random.integers(low, high, shape, dtype=limits.dtype, endpoint=True)
     return np.asarray(numbers).astype(limits.dtype)

@@ -18,7 +18,7 @@ from operator_cases import Case
 from operator_comparison import Graph, Result, compare_graph
 from operator_refusals import REFUSALS, Refusal, answers, tensorflow_refuses
 
-_PROFILES = ("special", "ties", 1.0)
+_PROFILES = ("special", "ties", "low", 1.0)
 _VARIANTS, _VARIANTS_OF_OTHERS = 2, 1
 """How many cases of an operation the short form compares: those of float32, and those of each other type."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -418,3 +419,33 @@ def traps() -> Iterator[Case]:
         lambda x: [tf.fill([tf.shape(x)[0], 4], 2.0) @ weights((4, 3)), x],
         1e-5,
     )
+    yield from _behind_max_pool(conv)
+
+
+def _behind_max_pool(conv: Callable[[Any], Any]) -> Iterator[Case]:
+    """Functions that do not rise everywhere: of a maximum they are not the maximum of what they are."""
+    functions: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "abs": ("Abs", tf.abs),
+        "square": ("Square", tf.square),
+        "gelu": ("Erf", lambda x: 0.5 * x * (1.0 + tf.math.erf(x * 0.70710677))),
+        "gelu by Tanh": ("Tanh", lambda x: tf.nn.gelu(x, approximate=True)),
+        "swish": ("Sigmoid", lambda x: x * tf.sigmoid(x)),
+        "hard swish": ("Relu", lambda x: x * tf.minimum(tf.nn.relu(x + 3.0), 6.0) / 6.0),
+        "mish": ("Softplus", lambda x: x * tf.tanh(tf.math.softplus(x))),
+        "falling LeakyRelu": ("LeakyRelu", lambda x: raw.LeakyRelu(features=x, alpha=-0.5)),
+        "negation": ("Neg", lambda x: tf.nn.relu(-x)),
+        "relu": ("Relu", tf.nn.relu),
+    }
+    moves: dict[str, Callable[[Any], Any]] = {
+        "": lambda x: x,
+        "transposed": lambda x: tf.transpose(x, [0, 2, 1, 3]),
+        "scaled": lambda x: x * weights((3,)) + weights((1, 3)),
+    }
+    for (name, (op, function)), (moved, move) in itertools.product(functions.items(), moves.items()):
+        yield Case(
+            op,
+            f"{name} behind a max pool {moved}".strip(),
+            (Tensor((None, 6, 6, 3)),),
+            lambda x, f=function, m=move: f(m(tf.nn.max_pool2d(conv(x), 3, 2, "SAME"))),
+            1e-5,
+        )

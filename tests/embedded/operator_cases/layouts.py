@@ -208,7 +208,6 @@ def _functions() -> dict[str, _Function]:
         "Relu6",
         "Elu",
         "Selu",
-        "Softplus",
         "Softsign",
         "Sigmoid",
         "Tanh",
@@ -218,7 +217,7 @@ def _functions() -> dict[str, _Function]:
         "Abs",
         "Square",
     ):
-        argument = "features" if op in ("Relu", "Relu6", "Elu", "Selu", "Softplus", "Softsign") else "x"
+        argument = "features" if op in ("Relu", "Relu6", "Elu", "Selu", "Softsign") else "x"
         functions[op] = lambda x, o=op, a=argument: getattr(raw, o)(**{a: x})
     functions["LeakyRelu"] = lambda x: raw.LeakyRelu(features=x, alpha=0.3)
     return functions
