@@ -10,7 +10,7 @@ import functools
 import inspect
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,12 +45,40 @@ def inside(task: invoke.Task[Any]) -> Callable[..., None]:
     return body
 
 
+class _Instead(invoke.Argument):
+    """A flag that is given in the place of a positional argument, which then is an empty text."""
+
+    def __init__(self, flag: invoke.Argument, place: invoke.Argument) -> None:
+        super().__init__(
+            names=flag.names, kind=flag.kind, default=flag.default, help=flag.help, attr_name=flag.attr_name
+        )
+        self._place = place
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        super().set_value(value, cast)
+        if self._place.value is None:
+            self._place.set_value("")
+
+
+class _Task(invoke.Task[Any]):
+    """A task whose first positional argument may be left out where one of the flags `instead` is given.
+
+    Invoke requires what is positional, and takes no positional argument that has a default.
+    """
+
+    instead: Sequence[str] = ()
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[invoke.Argument]:
+        place, *others = super().get_arguments(ignore_unknown_help)
+        return [place, *(_Instead(one, place) if one.name in self.instead else one for one in others)]
+
+
 def task(
-    interruption: str = INTERRUPTION, **options: Any
+    interruption: str = INTERRUPTION, instead: Sequence[str] = (), **options: Any
 ) -> Callable[[Callable[..., None]], invoke.Task[Any]]:
     """Invoke's `task`, for functions that raise SuiteError. `options` are Invoke's own.
 
-    `interruption` is what is said after Ctrl-C or SIGTERM.
+    `interruption` is what is said after Ctrl-C or SIGTERM; `instead`: see _Task.
 
     Short flags are switched off: Invoke derives them from whatever letters are free, so that a new
     flag could silently change what an old one means.
@@ -67,8 +95,12 @@ def task(
             except KeyboardInterrupt:
                 raise invoke.Exit(interruption, code=INTERRUPTED) from None
 
-        made: invoke.Task[Any] = invoke.task(auto_shortflags=False, **options)(at_the_edge)
-        return made
+        if not instead:
+            made: invoke.Task[Any] = invoke.task(auto_shortflags=False, **options)(at_the_edge)
+            return made
+        own: _Task = invoke.task(auto_shortflags=False, klass=_Task, **options)(at_the_edge)
+        own.instead = instead
+        return own
 
     return decorate
 

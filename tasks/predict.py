@@ -1,4 +1,4 @@
-"""Asks a running server what is on a photo."""
+"""Asks a running server: photos, requests of one's own, or the model's samples."""
 
 from __future__ import annotations
 
@@ -10,32 +10,55 @@ TOP = 5
 
 
 @task(
+    instead=["inputs", "samples"],
     help={
         "photo": "a photo, or a folder of photos",
+        "inputs": "a file of JSON requests (.jsonl), one a line, in the place of a photo",
+        "samples": "send the model's own sample requests in the place of a photo",
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "variant": "which of the running servers to ask; default: the one started last",
+        "signature": "of the model; default: serving_default, or the first one",
         "format": "text, markdown, csv or json",
-    }
+    },
 )
-def predict(c: Context, photo: str, model: str = "", variant: str = "", format: str = "text") -> None:
-    """Classify a photo: the five best classes with their names and probabilities.
+def predict(
+    c: Context,
+    photo: str,
+    inputs: str = "",
+    samples: bool = False,
+    model: str = "",
+    variant: str = "",
+    signature: str = "",
+    format: str = "text",
+) -> None:
+    """Ask a running server what is on a photo, or send it requests: `predict --inputs FILE --model NAME`.
 
-    A running server of the model is asked; `invoke serve --optimized` starts one.
+    Classes are named by the model itself, by models/NAME/labels.txt (a name on each line, beginning with
+    class 0), or by the catalogue. Where nothing scores classes, the values of each output are shown;
+    `--format json` prints all of them. `invoke serve --optimized` starts a server.
     """
     from pathlib import Path
 
-    from tasks.lib import classify, console, inputs
+    from tasks.lib import answers, console
+    from tasks.lib import predict as asking
+    from tasks.lib.errors import SettingError
     from tasks.lib.report import check_format, render
 
     its = settings(c)
     check_format(format)
-    photos = inputs.photos_in(Path(photo))
+    if sum(map(bool, (photo, inputs, samples))) != 1:
+        raise SettingError("Several things are named to be sent.", "Give a photo, --inputs or --samples.")
+    place = Path(photo or inputs).expanduser() if photo or inputs else None
     if its.dry:
-        console.note(f"would send {len(photos)} photo(s) to a running server and show its {TOP} best classes")
+        what = place or "the samples of the model"
+        console.note(f"would send {what} to a running server and show its {TOP} best classes, or its values")
         return
-    server = classify.server_to_ask(its, model or its.model, variant or None)
+    server = asking.server_to_ask(its, model or its.model, variant or None)
     console.note(f"asking {server}")
-    rows, warning = classify.top_classes(its, server, photos, TOP)
-    console.result(render(rows, format))
-    if warning:
+    asked = asking.ask(its, server, place, signature, TOP)
+    if format == "json" and asked.classes is None:
+        console.result(answers.as_json(asked.answered))
+    else:
+        console.result(render(asked.classes or answers.table(asked.answered), format))
+    for warning in asked.warnings:
         console.note(warning)

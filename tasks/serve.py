@@ -29,10 +29,19 @@ STATUS_TIMEOUT = 5.0
         "model": f"{MODEL_HELP}; default: the setting `model`",
         "engine": "where it runs, auto, local or docker; default: the setting `engine`",
         "port": "the REST port; default: the setting serve.rest_port, or the next free one",
+        "inputs": "a photo, or a file of JSON requests, whose first one the printed line sends",
+        "signature": "the one that the printed line asks; default: serving_default, or the first one",
     },
 )
 def serve(
-    c: Context, optimized: bool = False, variant: str = "", model: str = "", engine: str = "", port: str = ""
+    c: Context,
+    optimized: bool = False,
+    variant: str = "",
+    model: str = "",
+    engine: str = "",
+    port: str = "",
+    inputs: str = "",
+    signature: str = "",
 ) -> None:
     """Serve a model; returns once the server has answered a real predict.
 
@@ -41,11 +50,14 @@ def serve(
     published image is pulled. A server of the same variant and model version that is up already is
     used. Prints the model's URL and a curl line that sends it a request.
     """
-    from tasks.lib import console, obtain, servers, values, variants
+    from pathlib import Path
+
+    from tasks.lib import console, curl, obtain, servers, values, variants
     from tasks.lib.engines.choose import choose
     from tasks.lib.errors import CannotGain
 
     its = settings(c)
+    place = curl.check_place(Path(inputs).expanduser()) if inputs else None
     name = _variant_name(optimized, variant)
     variants.check(its, name)  # a misspelt one is told before an engine is looked for
     wanted_port = values.port(port) if port else None
@@ -66,7 +78,7 @@ def serve(
     if server.grpc_port:
         console.note(f"over gRPC: {server.grpc_url}")
     console.result(server.url)
-    console.result(_curl(its, server))
+    console.result(curl.line(its, server, place, signature))
 
 
 @task(
@@ -217,54 +229,6 @@ def _state(server: Server) -> str:
     except ServerError:
         return "not ready"
     return "ready" if any(version.get("state") == "AVAILABLE" for version in versions) else "not ready"
-
-
-def _curl(its: Settings, server: Server) -> str:
-    """A line for the shell, typed at the project's root, that sends the server a request."""
-    import shlex
-
-    from tasks.lib import disk, inputs, samples
-    from tasks.lib.client import Client
-    from tasks.lib.errors import SuiteError
-    from tasks.lib.signature import DEFAULT_SIGNATURE, default_signature
-
-    curl = f"curl {_no_proxy(server)}"
-    try:
-        metadata = Client(server.url, its.benchmark.plan.timeout).metadata()
-        signature = default_signature(metadata)
-        photos = inputs.sample_photos(its.paths)
-        photo = next((photo for photo in photos if photo.stem == "cat"), photos[0])
-        made = samples.of_server(its, server.model, server.version, make=True)
-        takes_photo = made.is_photo(signature) if made is not None else inputs.takes_photos(signature)
-        if made is None or takes_photo:
-            [sample] = inputs.requests_for(metadata, [photo])
-        else:
-            sample = min(made.of(signature), key=lambda one: len(one.body))
-    except SuiteError:
-        return f"{curl}{server.url}/metadata"
-    if takes_photo and signature.inputs[0].is_image_bytes:
-        named = "" if signature.name == DEFAULT_SIGNATURE else f'"signature_name":"{signature.name}",'
-        head, tail = f'{{{named}"instances":[{{"b64":"', '"}]}'
-        # Not `base64 -w0 FILE`: macOS has no -w, and GNU breaks lines without it.
-        encoded = f"base64 < {shlex.quote(its.paths.shown(photo))} | tr -d '\\n'"
-        return f"(printf %s '{head}'; {encoded}; printf %s '{tail}') | {curl}-d @- {server.url}:predict"
-    if len(sample.body) <= 1000:
-        return f"{curl}-d {shlex.quote(sample.body.decode())} {server.url}:predict"
-    request = its.paths.state / "requests" / f"{server.model}.json"
-    disk.make_folder(request.parent)
-    disk.write_text(request, sample.body.decode())
-    return f"{curl}-d @{shlex.quote(its.paths.shown(request))} {server.url}:predict"
-
-
-def _no_proxy(server: Server) -> str:
-    """What keeps curl from asking a proxy for a server on this machine; nothing where none is set."""
-    from urllib.parse import urlsplit
-    from urllib.request import getproxies_environment, proxy_bypass
-
-    host = urlsplit(server.url).hostname or ""
-    proxies = getproxies_environment()
-    asks_proxy = ("http" in proxies or "all" in proxies) and not proxy_bypass(host)
-    return f"--noproxy {host} " if asks_proxy else ""
 
 
 ns = Collection("serve", serve, status, logs, stop)

@@ -10,7 +10,6 @@ from typing import Any
 
 from tasks.lib import (
     agreement,
-    classify,
     console,
     contestants,
     hardware,
@@ -18,6 +17,7 @@ from tasks.lib import (
     obtain,
     optimize,
     pinning,
+    predict,
     record,
     samples,
     stats,
@@ -190,7 +190,7 @@ class _Event:
         bodies = [sample.body for sample in requests]
         answers, takes_photos = None, False
         if baseline is not None:
-            takes_photos = classify.can_classify(signature)
+            takes_photos = predict.can_classify(signature)
             answers = self._agreement(baseline, candidate, signature, requests)
         for connections in self.contest.connections:
             protocols = {one.protocol for one in (baseline, candidate) if one is not None}

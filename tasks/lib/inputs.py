@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.lib import examples
 from tasks.lib.errors import ModelError, SuiteError
 from tasks.lib.settings import Paths
 from tasks.lib.signature import DEFAULT_SIGNATURE, Signature, Tensor, default_signature
@@ -35,6 +36,8 @@ ZERO_TO_ONE, ZERO_TO_255, MINUS_ONE_TO_ONE = PIXEL_RANGES = "0..1", "0..255", "-
 """In which models expect pixels."""
 REQUEST_SUFFIXES = (".jsonl", ".json")
 """Of files that hold predict bodies, one a line."""
+OPEN_SIDE = 224
+"""Height and width of pixels where the signature leaves them open."""
 FREE_SIZE = 8
 """What a dimension gets whose size the signature leaves open. The batch is always one."""
 
@@ -46,7 +49,7 @@ class Sample:
     name: str
     """The photo's file name, "line-N" of a file of requests, or "random-N"."""
     body: bytes
-    """JSON text, in row form ("instances") or in column form ("inputs")."""
+    """The JSON text of a predict body, in row form ("instances") or in column form ("inputs")."""
 
 
 def sample_photos(paths: Paths) -> list[Path]:
@@ -187,7 +190,7 @@ def no_photos() -> ModelError:
 
 
 def requests_in(file: Path) -> list[Sample]:
-    """The requests in a file, one on each line. Raises SuiteError."""
+    """The requests in a file, a predict, classify or regress body on each line. Raises SuiteError."""
     try:
         lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -196,19 +199,22 @@ def requests_in(file: Path) -> list[Sample]:
         ) from None
     samples = [_sample(file, number, line) for number, line in enumerate(lines, start=1)]
     if not samples:
-        raise SuiteError(f"{str(file)!r} holds no request.", "Put a predict body on each of its lines.")
+        raise SuiteError(f"{str(file)!r} holds no request.", "Put a request body on each of its lines.")
     return samples
 
 
 def _sample(place: Path, number: int, line: str) -> Sample:
     try:
         body = json.loads(line)
+        if "examples" in body:
+            body = examples.predict_body(body)
         if "inputs" not in body and not len(body["instances"]):
             raise ValueError("no instances")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise SuiteError(
-            f"Line {number} of {str(place)!r} is no predict request.",
-            'Write requests such as {"instances": [[1.0, 2.0]]} or {"inputs": [[1.0, 2.0]]}, one a line.',
+            f"Line {number} of {str(place)!r} is no predict, classify or regress request.",
+            'Write requests such as {"instances": [[1.0, 2.0]]}, {"inputs": [[1.0, 2.0]]} or '
+            '{"examples": [{"x": 1.0}]}, one a line.',
         ) from None
     return Sample(f"line-{number}", json.dumps(body, separators=(",", ":")).encode())
 
@@ -231,12 +237,17 @@ def _encoded(photo: Path) -> dict[str, str]:
     return {"b64": base64.b64encode(as_jpeg(photo)).decode()}
 
 
-def as_jpeg(photo: Path) -> bytes:
-    """The photo as JPEG: its own bytes if it is one, else converted. Raises SuiteError if it is no image."""
+def as_jpeg(photo: Path, size: tuple[int, int] | None = None) -> bytes:
+    """The photo as JPEG: its own bytes if it is one, else converted. Raises SuiteError if it is no image.
+
+    size: height and width that it must have; None for its own.
+    """
     from io import BytesIO
 
     image = _opened(photo)
-    if image.format == "JPEG":
+    if size is not None and image.size != size[::-1]:
+        image = image.convert("RGB").resize(size[::-1])
+    elif image.format == "JPEG":
         return photo.read_bytes()
     converted = BytesIO()
     image.convert("RGB").save(converted, "JPEG", quality=95)
@@ -245,14 +256,39 @@ def as_jpeg(photo: Path) -> bytes:
 
 def _pixels(photo: Path, tensor: Tensor, wanted: str | None) -> np.ndarray[Any, Any]:
     """The photo as [height, width, 3]: whole numbers in [0, 255], floats as `wanted` or in [0, 1]."""
+    assert tensor.shape is not None
+    height, width = (size or OPEN_SIDE for size in tensor.shape[1:3])
+    return _resized(photo, (height, width), 3, tensor.dtype, wanted)
+
+
+def pixels_like(photo: Path, sample: object, tensor: Tensor, wanted: str | None) -> object:
+    """The photo as nested lists with the dimensions of `sample`, [..., height, width, 1 or 3] or with the
+    channels before the height, repeated over what is before these. Sides that are open get OPEN_SIDE."""
     import numpy as np
 
-    assert tensor.shape is not None
-    height, width = (size or 224 for size in tensor.shape[1:3])
-    pixels = np.asarray(_opened(photo).convert("RGB").resize((width, height)))
-    dtype = np.dtype(NUMPY_NAMES.get(tensor.dtype, "float32"))
-    if dtype.kind in "iu" or wanted == ZERO_TO_255:
-        return pixels.astype(dtype)
+    shape = np.shape(np.asarray(sample))
+    fixed = (tensor.shape or ())[-3:] if tensor.shape is not None else shape[-3:]
+    channels_last = shape[-1] in (1, 3)
+    at = (0, 1, 2) if channels_last else (1, 2, 0)
+    height, width = (fixed[side] or OPEN_SIDE for side in at[:2])
+    image = _resized(photo, (height, width), shape[-3:][at[2]], tensor.dtype, wanted)
+    image = image if channels_last else image.transpose(2, 0, 1)
+    return np.broadcast_to(image, (*shape[:-3], *image.shape)).tolist()
+
+
+def _resized(
+    photo: Path, size: tuple[int, int], channels: int, dtype: str, wanted: str | None
+) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    height, width = size
+    image = _opened(photo).convert("L" if channels == 1 else "RGB").resize((width, height))
+    pixels = np.asarray(image).reshape(height, width, channels)
+    kind = np.dtype(NUMPY_NAMES.get(dtype, "float32"))
+    if kind == np.int8:
+        return (pixels.astype(np.int16) - 128).astype(kind)
+    if kind.kind in "iu" or wanted == ZERO_TO_255:
+        return pixels.astype(kind)
     # Four digits are more than a pixel has, and keep a 224x224 request at about 1 MB.
     return (pixels / 127.5 - 1.0 if wanted == MINUS_ONE_TO_ONE else pixels / 255.0).round(4)
 

@@ -67,15 +67,21 @@ class Samples:
         names = self.about.get("signatures", {})
         return (UNKNOWN_RANGE,) if any(map(self.lacks_range, names)) else ()
 
+    def kind(self, signature: str, tensor: str) -> str:
+        """What an input was taken for: photo, pixels, words, example, ... (make_samples.py)."""
+        return str(self._told(signature).get("inputs", {}).get(tensor, {}).get("kind", ""))
+
+    def kinds(self, signature: str) -> set[str]:
+        """What its inputs were taken for."""
+        return {self.kind(signature, tensor) for tensor in self._told(signature).get("inputs", {})}
+
     def takes_photos(self, signature: str) -> bool:
         """Whether an input takes photos, encoded or as pixels."""
-        kinds = [one["kind"] for one in self._told(signature).get("inputs", {}).values()]
-        return any(kind == "pixels" or kind.endswith(PHOTO) for kind in kinds)
+        return any(kind == "pixels" or kind.endswith(PHOTO) for kind in self.kinds(signature))
 
     def is_photo(self, signature: Signature) -> bool:
         """Whether its one input takes an encoded photo as it is."""
-        told = self._told(signature.name).get("inputs", {})
-        return len(told) == 1 and all(one["kind"] == PHOTO for one in told.values())
+        return len(signature.inputs) == 1 and self.kinds(signature.name) == {PHOTO}
 
     def is_random(self, signature: str) -> bool:
         """Whether TensorFlow answers one request differently from call to call."""
@@ -85,6 +91,12 @@ class Samples:
         """The range in which it expects pixels; None if it takes none, or does not tell."""
         told = self._told(signature).get("inputs", {}).values()
         return next((one["pixels"] for one in told if one.get("pixels") is not None), None)
+
+    def photo_size(self, signature: str) -> tuple[int, int] | None:
+        """Height and width that encoded photos must have; None for any."""
+        told = self._told(signature).get("inputs", {}).values()
+        sizes = [one["photo_size"] for one in told if "photo_size" in one]
+        return (sizes[0][0], sizes[0][1]) if sizes else None
 
     def lacks_range(self, signature: str) -> bool:
         """Whether the model takes pixels and does not tell in which range."""

@@ -2,8 +2,9 @@
 
 Only the fields that are used: protobuf skips all others, and tests/embedded holds what is written here
 against TensorFlow Serving's own classes. Sources: tensorflow_serving/apis/{model,predict,
-get_model_metadata}.proto, tensorflow/core/framework/{tensor,tensor_shape,types}.proto and
-tensorflow/core/protobuf/meta_graph.proto. A map is on the wire what a list of entries is.
+get_model_metadata}.proto, tensorflow/core/framework/{tensor,tensor_shape,types}.proto,
+tensorflow/core/protobuf/meta_graph.proto and tensorflow/core/example/{example,feature}.proto. A map is on the
+wire what a list of entries is.
 """
 
 from __future__ import annotations
@@ -51,6 +52,17 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "SignatureDefMap": {"signature_def": (1, "[SignatureDefEntry]")},
     "Any": {"type_url": (1, "string"), "value": (2, "bytes")},
     "AnyEntry": ENTRY | {"value": (2, "Any")},
+    "BytesList": {"value": (1, "[bytes]")},
+    "FloatList": {"value": (1, "[float]")},
+    "Int64List": {"value": (1, "[int64]")},
+    "Feature": {
+        "bytes_list": (1, "BytesList"),
+        "float_list": (2, "FloatList"),
+        "int64_list": (3, "Int64List"),
+    },
+    "FeatureEntry": ENTRY | {"value": (2, "Feature")},
+    "Features": {"feature": (1, "[FeatureEntry]")},
+    "Example": {"features": (1, "Features")},
     "GetModelMetadataRequest": {"model_spec": (1, "ModelSpec"), "metadata_field": (2, "[string]")},
     "GetModelMetadataResponse": {"model_spec": (1, "ModelSpec"), "metadata": (2, "[AnyEntry]")},
 }

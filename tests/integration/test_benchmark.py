@@ -61,7 +61,10 @@ def test_other_answers_are_no_verdict_unless_allowed(tf1: Suite, address: str, t
     assert tf1.run(*against).returncode == 0  # one server agrees with itself exactly
     mine = tmp_path / "mine.json"
     mine.write_text("[1, 2]\n")
-    assert "is no predict request" in tf1.run(*against, "--inputs", str(mine), code=1).stderr
+    assert (
+        "is no predict, classify or regress request"
+        in tf1.run(*against, "--inputs", str(mine), code=1).stderr
+    )
 
 
 def test_what_was_saved_is_printed_again_and_compared(tf1: Suite, address: str) -> None:

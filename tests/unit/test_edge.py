@@ -281,3 +281,32 @@ def test_settings_are_those_of_the_call() -> None:
     config.load_project()
     its = edge.settings(Context(config))
     assert (its.model, its.dry, its.paths.root) == ("mine", True, ROOT)
+
+
+# Flags in the place of a positional argument
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "seen"),
+    [
+        (["place"], 0, ("place", "", False)),
+        (["--file", "f"], 0, ("", "f", False)),
+        (["--all"], 0, ("", "", True)),
+        (["place", "--file", "f"], 0, ("place", "f", False)),
+        ([], 1, None),
+        (["--file", "f", "place"], 1, None),
+    ],
+)
+def test_a_flag_is_given_in_the_place_of_an_argument(
+    words: list[str], code: int, seen: tuple[str, str, bool] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    @edge.task(instead=["file", "all"])
+    def taking(c: Context, place: str, file: str = "", all: bool = False) -> None:
+        calls.append((place, file, all))
+
+    assert run(taking, *words) == code
+    assert calls == ([seen] if seen else [])
+    if not words:
+        assert "did not receive required positional arguments: 'place'" in capsys.readouterr().err

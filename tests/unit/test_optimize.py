@@ -446,7 +446,7 @@ def test_the_task_says_why_a_model_cannot_gain(
 
 def test_the_task_reads_the_requests_first(workshop: Workshop, desk: standin.Desk, tmp_path: Path) -> None:
     (tmp_path / "some.jsonl").write_text('{"instances": []}')
-    with pytest.raises(Exit, match=r"Line 1 of .* is no predict request"):
+    with pytest.raises(Exit, match=r"Line 1 of .* is no predict, classify or regress request"):
         build.optimized(desk.context(), engine="local", inputs=str(tmp_path / "some.jsonl"))
     assert workshop.ran == []
 

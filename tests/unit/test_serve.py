@@ -262,3 +262,23 @@ def test_without_the_model_dry_says_that_it_would_come_first(
     shown = capsys.readouterr().err
     assert "would serve stock resnet" in shown
     assert "would download" in shown
+
+
+def test_the_line_sends_a_persons_own_request(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.jsonl").write_text('{"instances": [[3.5, 4.5]]}\n')
+    serve.serve(desk.context(), inputs=str(tmp_path / "own.jsonl"), signature="serving_default")
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line.startswith("""curl -d '{"instances":[[3.5,4.5]]}' http://""")
+
+
+def test_what_cannot_be_sent_is_told_before_a_server_starts(desk: Desk, tmp_path: Path) -> None:
+    told = complaint(lambda: serve.serve(desk.context(), inputs=str(tmp_path / "none.jsonl")))
+    assert "There is no file or folder" in told
+    assert desk.processes() == []
+
+
+def test_a_signature_that_the_model_does_not_have_is_told(desk: Desk) -> None:
+    told = complaint(lambda: serve.serve(desk.context(), signature="other"))
+    assert "The model has no signature 'other'." in told

@@ -72,6 +72,8 @@ def _about(requests: Made, uses: Mapping[str, Use], filler: Filler) -> dict[str,
         inputs[name] = {"kind": str(kind)}
         if kind.name == "pixels":
             inputs[name]["pixels"] = filler.range_of(uses[name])
+        if requests.photo_size is not None:
+            inputs[name]["photo_size"] = requests.photo_size
     return {
         "requests": len(requests.bodies),
         "inputs": inputs,

@@ -40,12 +40,14 @@ class Made:
 
     problem: why there are none, as a clause.
     is_random: whether TensorFlow has answered one of them differently twice.
+    photo_size: height and width that photos must have; None for any.
     """
 
     kinds: Mapping[str, Kind]
     bodies: list[dict[str, Any]] = field(default_factory=list)
     problem: str | None = None
     is_random: bool = False
+    photo_size: tuple[int, int] | None = None
 
 
 def made(backend: Backend, signature: Signature, uses: Mapping[str, Use], filler: Filler) -> Made:
@@ -73,11 +75,15 @@ class _Making:
         if any(spec.dtype.numpy is None for spec in specs.values()):
             return Made({}, problem="an input has a type that no request can carry")
         kinds, shapes = self._working()
+        resized = None if shapes else self._filler.resized(self._first_refusal)
+        if resized is not None:
+            self._filler = resized
+            kinds, shapes = self._working()
         if not shapes:
             first = {name: self._filler.kinds(name, specs[name], self._uses[name])[0] for name in specs}
             reason = self._first_refusal.rstrip(". ") or "its shapes are not known"
             return Made(first, problem=f"TensorFlow refuses every request that was made up ({reason})")
-        result = Made(kinds)
+        result = Made(kinds, photo_size=self._filler.photo_size)
         answered = list(self._answered(kinds, shapes))
         in_rows = self._is_in_rows(answered)
         seen = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ _SHARES = ("prob", "rate", "keep", "dropout", "threshold", "temperature", "ratio
 _DIGITS = 4
 _SECONDS, _SAMPLE_RATE = 1, 16_000
 """Of audio files."""
+_SHAPES = re.compile(r"\[(\d+),\s*(\d+),\s*[13]\].*\[(\d+),\s*(\d+),\s*[13]\]")
+"""Of an image, in an error: the one that it had, then the one that it should have."""
+_VALUES = re.compile(r"values, but the requested shape has (\d+)")
+_LARGEST_SIDE = 4096
 _LEAST_SIDE = 8
 """Of what is taken for an image."""
 
@@ -79,6 +84,23 @@ class Filler:
         """photos: JPEG files. pixels: the range that a person names; None to go by the graph."""
         self._photos = photos
         self._pixels = pixels
+        self.photo_size: tuple[int, int] | None = None
+        """Height and width of all photos; None if each has its own."""
+
+    def resized(self, refusal: str) -> Filler | None:
+        """With photos of the one size that TensorFlow's message `refusal` asks for; None if it asks for none.
+
+        It tells the shape that the first photo had when it was refused, perhaps cropped by then.
+        """
+        if not self._photos:
+            return None
+        height, width = tf.io.decode_jpeg(self._photos[0]).shape[:2]
+        size = _size_told(refusal, height, width)
+        if size is None:
+            return None
+        made = Filler([_jpeg_of(photo, size) for photo in self._photos], self._pixels)
+        made.photo_size = size
+        return made
 
     def kinds(self, name: str, spec: TensorSpec, use: Use) -> list[Kind]:
         """How this input may be filled, the likeliest first."""
@@ -169,6 +191,26 @@ class Filler:
         photo = tf.io.decode_jpeg(self._photos[seed % len(self._photos)], channels=1 if channels == 1 else 3)
         image = tf.image.resize(photo, (height, width), antialias=True).numpy()
         return np.asarray(image.clip(0, 255).round())
+
+
+def _size_told(refusal: str, height: int, width: int) -> tuple[int, int] | None:
+    shapes = _SHAPES.search(refusal)
+    if shapes is not None:
+        had, wanted = ([int(shapes[n]) for n in numbers] for numbers in ((1, 2), (3, 4)))
+        sides = [side * w / h for side, w, h in zip((height, width), wanted, had, strict=True) if h]
+        if len(sides) == 2 and all(side == int(side) and 0 < side <= _LARGEST_SIDE for side in sides):
+            return int(sides[0]), int(sides[1])
+    numbers = _VALUES.search(refusal)
+    for channels in (3, 1) if numbers is not None else ():
+        side = math.isqrt(int(numbers[1]) // channels)  # type: ignore[index]
+        if 0 < side <= _LARGEST_SIDE and side * side * channels == int(numbers[1]):  # type: ignore[index]
+            return side, side
+    return None
+
+
+def _jpeg_of(photo: bytes, size: tuple[int, int]) -> bytes:
+    image = tf.image.resize(tf.io.decode_jpeg(photo, channels=3), size, antialias=True)
+    return bytes(tf.io.encode_jpeg(tf.cast(tf.clip_by_value(image, 0, 255), tf.uint8), quality=95).numpy())
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""tasks.lib.classify: which running server is asked, and what is said where there is none."""
+"""tasks.lib.predict: which running server is asked, and what is said where there is none."""
 
 from __future__ import annotations
 
 import pytest
 
-from tasks.lib import classify
+from tasks.lib import predict
 from tasks.lib.errors import ServerError, SettingError
 from tasks.lib.settings import Settings
 
@@ -22,11 +22,11 @@ def test_where_no_server_runs_the_line_that_starts_one_is_told(
     settings: Settings, variant: str | None, what: str, flag: str
 ) -> None:
     with pytest.raises(ServerError) as told:
-        classify.server_to_ask(settings, "resnet", variant)
+        predict.server_to_ask(settings, "resnet", variant)
     assert told.value.problem == f"No server of {what} is running."
     assert told.value.remedy == f"Start one with `invoke serve {flag}`."
 
 
 def test_a_variant_that_does_not_exist_is_told(settings: Settings) -> None:
     with pytest.raises(SettingError, match="There is no variant 'stok'"):
-        classify.server_to_ask(settings, "resnet", "stok")
+        predict.server_to_ask(settings, "resnet", "stok")
