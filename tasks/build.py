@@ -22,12 +22,19 @@ ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
         "precision": "auto (measured), f32 or bf16; local engine only",
         "model": f"{MODEL_HELP}; local engine only",
         "inputs": "compare over these too: a photo, a file of JSON requests (.jsonl), or a folder of either",
+        "signature": "the one that --inputs are for where they name none; default: serving_default",
         "pixels": "range of the pixels that the model expects: 0..1, 0..255 or -1..1; default: told by it",
         "engine": ENGINE_HELP,
     }
 )
 def optimized(
-    c: Context, precision: str = "", model: str = "", inputs: str = "", pixels: str = "", engine: str = ""
+    c: Context,
+    precision: str = "",
+    model: str = "",
+    inputs: str = "",
+    signature: str = "",
+    pixels: str = "",
+    engine: str = "",
 ) -> None:
     """Build what `serve --optimized` serves: an image on Docker, a compiled model on the local engine.
 
@@ -56,7 +63,7 @@ def optimized(
         _make_image(its, "optimized")
         return
     wanted_pixels = samples.check_pixels(pixels)
-    given = given_at(Path(inputs).expanduser()) if inputs else None
+    given = given_at(Path(inputs).expanduser(), signature) if inputs else None
     found = obtain.ensure(its, model or its.model)
     current = None
     if found is not None and given is None and wanted_pixels is None:

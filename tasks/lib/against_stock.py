@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import agreement, console, inputs, processes, verdict
+from tasks.lib import agreement, console, photos, processes, verdict
 from tasks.lib.candidates import Candidate, Group, Memory
 from tasks.lib.client import Client
 from tasks.lib.engines.base import Server
@@ -25,7 +25,7 @@ from tasks.lib.load import Load
 from tasks.lib.rounds import Rounds, run_rounds, turns
 from tasks.lib.samples import Samples
 from tasks.lib.settings import Settings
-from tasks.lib.signature import Signature, default_signature, named_signature
+from tasks.lib.signature import Signature, default_signature, named_signature, signature_names
 from tasks.lib.store import Model
 from tasks.lib.tolerance import Tolerances
 from tasks.lib.variants import Variant
@@ -114,9 +114,9 @@ class Bench:
     def _check_given(self) -> None:
         if self.given is None or not self.given.photos:
             return
-        names = self.metadata["metadata"]["signature_def"]["signature_def"]
-        if not any(inputs.takes_photos(named_signature(self.metadata, name)) for name in names):
-            raise inputs.no_photos()
+        all_of_it = [named_signature(self.metadata, name) for name in signature_names(self.metadata)]
+        if not any(photos.takes_photos(self.made, signature) for signature in all_of_it):
+            photos.requests_for(self.made, all_of_it[0], self.given.photos)  # raises, naming what it takes
 
     def _compared(self, candidates: Sequence[Candidate], deadline: float) -> _Compared:
         """The candidates of one signature with their agreement, where stock answers a request."""
@@ -142,7 +142,7 @@ class Bench:
             own = [
                 sample
                 for name in group.signatures
-                for sample in self.given.of(replace(signature, name=name), default, self.made.pixels(name))
+                for sample in photos.given_for(self.given, self.made, replace(signature, name=name), default)
             ]
             if own:
                 return _Samples(own, are_given=True)

@@ -16,6 +16,7 @@ from tasks.lib import (
     inputs,
     obtain,
     optimize,
+    photos,
     pinning,
     predict,
     record,
@@ -285,11 +286,11 @@ class _Event:
         """
         made = self._samples(sides)
         if self.contest.inputs is not None:
-            pixels = self.contest.pixels or (made.pixels(signature.name) if made is not None else None)
-            return inputs.from_path(metadata, signature, self.contest.inputs, pixels)
+            default = self.contest.signature or default_signature(metadata).name
+            return photos.from_path(self.contest.inputs, made, signature, default, self.contest.pixels)
         if made is None:
-            photos = inputs.sample_photos(self.settings.paths)
-            return inputs.requests_of(signature, photos, self.contest.pixels)
+            of_suite = inputs.sample_photos(self.settings.paths)
+            return inputs.requests_of(signature, of_suite, self.contest.pixels)
         if made.is_random(signature.name) and len(sides) > 1:
             raise NotComparable(
                 f"{sides[0].model} answers the same request differently from call to call, so its servers "

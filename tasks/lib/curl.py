@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -15,7 +15,7 @@ from tasks.lib.engines.base import Server
 from tasks.lib.errors import SuiteError
 from tasks.lib.inputs import Sample
 from tasks.lib.settings import Settings
-from tasks.lib.signature import DEFAULT_SIGNATURE, Signature, default_signature, named_signature
+from tasks.lib.signature import Signature, default_signature, named_signature
 
 _LONGEST = 1000
 """Characters of a request that are printed; a longer one is put into a file."""
@@ -50,7 +50,7 @@ def line(settings: Settings, server: Server, place: Path | None = None, signatur
         if asked:
             raise
         return f"{curl}{server.url}/metadata"
-    body = _naming(sample.body, signature)
+    body = inputs.naming(sample.body, signature.name)
     encoded = base64.b64encode(photo.read_bytes()) if photo is not None else b""
     if photo is not None and body.count(encoded) == 1:
         head, _, tail = body.decode().partition(encoded.decode())
@@ -71,9 +71,9 @@ def _request(
     """The request, and the photo in it if there is one."""
     if place is not None:
         given = inputs.given_at(place)
-        fitting = [r for r in given.requests if inputs.signature_of(r.body, signature.name) == signature.name]
-        if fitting:
-            return None, fitting[0]
+        mine = photos.given_for(replace(given, photos=given.photos[:1]), made, signature, signature.name)
+        if given.requests and mine:
+            return None, mine[0]
         photo = inputs.photos_in(place)[0]
     else:
         if made is not None and not made.is_photo(signature):
@@ -83,14 +83,6 @@ def _request(
         if made is None and not inputs.takes_photos(signature):
             return None, inputs.requests_of(signature, [photo])[0]
     return photo, photos.requests_for(made, signature, [photo])[0]
-
-
-def _naming(body: bytes, signature: Signature) -> bytes:
-    """The body with the name of its signature, which a file of requests may leave out."""
-    said = json.loads(body)
-    if signature.name == DEFAULT_SIGNATURE or "signature_name" in said:
-        return body
-    return json.dumps({"signature_name": signature.name, **said}, separators=(",", ":")).encode()
 
 
 def _no_proxy(server: Server) -> str:

@@ -10,7 +10,7 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,21 +110,21 @@ class Given:
     requests: tuple[Sample, ...] = ()
     """Each for the signature that it names."""
 
-    def of(self, signature: Signature, default: str, pixels: str | None = None) -> list[Sample]:
-        """What of it is for `signature`; `default` is the signature of requests that name none.
 
-        Photos are for every signature that takes some; pixels: see requests_of.
-        """
-        requests = [one for one in self.requests if signature_of(one.body, default) == signature.name]
-        photos = self.photos if takes_photos(signature) else ()
-        return [*requests, *(requests_of(signature, photos, pixels) if photos else ())]
-
-
-def given_at(place: Path) -> Given:
+def given_at(place: Path, signature: str = "") -> Given:
     """What is at `place`: a photo, a file of JSON requests, or a folder of either.
 
-    Raises SuiteError if there is neither.
+    signature: for which requests are that name none; empty for the default one. Raises SuiteError if there is
+    neither.
     """
+    found = _given_at(place)
+    if not signature:
+        return found
+    named = (replace(request, body=naming(request.body, signature)) for request in found.requests)
+    return replace(found, requests=tuple(named))
+
+
+def _given_at(place: Path) -> Given:
     if place.is_file():
         if place.suffix.lower() in REQUEST_SUFFIXES:
             return Given(requests=tuple(requests_in(place)))
@@ -151,42 +151,17 @@ def rows_of(body: bytes) -> int | None:
     return None if "inputs" in said else len(said["instances"])
 
 
+def naming(body: bytes, signature: str) -> bytes:
+    """The body with the name of the signature that it is for, unless it names one or needs none."""
+    said = json.loads(body)
+    if signature == DEFAULT_SIGNATURE or "signature_name" in said:
+        return body
+    return json.dumps({"signature_name": signature, **said}, separators=(",", ":")).encode()
+
+
 def signature_of(body: bytes, default: str) -> str:
     """The signature that a predict body names; `default` if it names none."""
     return str(json.loads(body).get("signature_name", default))
-
-
-def from_path(
-    metadata: Mapping[str, Any], signature: Signature, place: Path, pixels: str | None = None
-) -> list[Sample]:
-    """A request to `signature` for each photo at `place`, or each line of a file of JSON requests.
-
-    A request is a predict body in row or column form, such as {"instances": [[1.0, 2.0]]}; those for other
-    signatures are left out. pixels: see requests_of. Raises SuiteError for what is neither, and where none is
-    for the signature; ModelError for photos that the model does not take.
-    """
-    if place.suffix.lower() in REQUEST_SUFFIXES:
-        default = default_signature(metadata).name
-        found = requests_in(place)
-        mine = [one for one in found if signature_of(one.body, default) == signature.name]
-        if not mine:
-            names = ", ".join(sorted({signature_of(one.body, default) for one in found}))
-            raise SuiteError(
-                f"{str(place)!r} has no request for the signature {signature.name!r}, only for: {names}.",
-                "Choose one of these with --signature, or give other requests.",
-            )
-        return mine
-    photos = photos_in(place)
-    if not takes_photos(signature):
-        raise no_photos()
-    return requests_of(signature, photos, pixels)
-
-
-def no_photos() -> ModelError:
-    """The error for photos that are given to a model that takes none."""
-    return ModelError(
-        "The model takes no photos.", f"Give --inputs a file of JSON requests ({REQUEST_SUFFIXES[0]})."
-    )
 
 
 def requests_in(file: Path) -> list[Sample]:

@@ -74,7 +74,7 @@ def ask(settings: Settings, server: Server, place: Path | None, signature_name: 
     if place is None:
         requests = _samples(made, signature, settings.paths)
     elif place.suffix.lower() in inputs.REQUEST_SUFFIXES:
-        requests = inputs.from_path(metadata, signature, place)
+        requests = photos.from_path(place, made, signature, signature.name)
     else:
         requests = photos.requests_for(made, signature, inputs.photos_in(place))
         if made is not None and made.lacks_range(signature.name):

@@ -33,16 +33,6 @@ def picture(format: str = "JPEG", mode: str = "RGB", size: tuple[int, int] = (WI
     return written.getvalue()
 
 
-@pytest.fixture
-def put(tmp_path: Path) -> Callable[[str, bytes], Path]:
-    def write(name: str, content: bytes) -> Path:
-        path = tmp_path / name
-        path.write_bytes(content)
-        return path
-
-    return write
-
-
 Put = Callable[[str, bytes], Path]
 
 
@@ -406,27 +396,6 @@ def signature(name: str, **tensors: tuple[str, list[int] | None]) -> Signature:
 def test_any_signature_gets_requests() -> None:
     (sample,) = requests_of(signature("scoring", x=("DT_FLOAT", [-1])), PHOTOS[:1])
     assert json.loads(sample.body)["signature_name"] == "scoring"
-
-
-def test_given_requests_are_for_the_signatures_that_they_name(put: Put) -> None:
-    lines = b'{"instances": [1]}\n\n{"instances": [2], "signature_name": "scoring"}\n'
-    given = given_at(put("some.jsonl", lines))
-    assert given.photos == ()
-    for name, values in (("serving_default", [1]), ("scoring", [2]), ("other", [])):
-        samples = given.of(signature(name, x=("DT_FLOAT", [-1])), "serving_default")
-        assert [json.loads(sample.body)["instances"][0] for sample in samples] == values
-
-
-def test_a_request_that_names_none_is_for_the_default_signature(put: Put) -> None:
-    given = given_at(put("some.jsonl", b'{"instances": [1]}'))
-    assert len(given.of(signature("scoring", x=("DT_FLOAT", [-1])), "scoring")) == 1
-
-
-def test_given_photos_are_for_every_signature_that_takes_some(put: Put) -> None:
-    given = given_at(put("cat.png", picture("PNG")))
-    photos = signature("photos", image_bytes=("DT_STRING", [-1]))
-    assert [sample.name for sample in given.of(photos, "serving_default")] == ["cat.png"]
-    assert given.of(signature("numbers", x=("DT_FLOAT", [-1, 2])), "serving_default") == []
 
 
 def test_a_folder_may_hold_photos_and_requests(put: Put) -> None:

@@ -15,11 +15,11 @@ from PIL import Image
 
 from tasks.lib import examples, photos
 from tasks.lib.errors import ModelError, SuiteError
-from tasks.lib.inputs import Sample
+from tasks.lib.inputs import Sample, given_at
 from tasks.lib.samples import Samples
-from tasks.lib.signature import Signature, Tensor
+from tasks.lib.signature import Signature, Tensor, named_signature
 from tests.unit.test_examples import features
-from tests.unit.test_inputs import picture
+from tests.unit.test_inputs import Put, metadata, picture
 
 TEXT = Tensor("x", "DT_STRING", (None,))
 NAME = "serving_default"
@@ -134,3 +134,42 @@ def test_a_file_that_is_no_image(tmp_path: Path) -> None:
     made = samples({"instances": ["old"]}, x={"kind": "photo"})
     with pytest.raises(SuiteError, match="not an image"):
         photos.requests_for(made, signature(TEXT), [tmp_path / "no.jpg"])
+
+
+# Files of requests
+
+
+def described(name: str, **tensors: tuple[str, list[int] | None]) -> Signature:
+    return named_signature(metadata(name, **tensors), name)
+
+
+def test_given_requests_are_for_the_signatures_that_they_name(put: Put) -> None:
+    lines = b'{"instances": [1]}\n\n{"instances": [2], "signature_name": "scoring"}\n'
+    given = given_at(put("some.jsonl", lines))
+    assert given.photos == ()
+    for name, values in (("serving_default", [1]), ("scoring", [2]), ("other", [])):
+        samples = photos.given_for(given, None, described(name, x=("DT_FLOAT", [-1])), "serving_default")
+        assert [json.loads(sample.body)["instances"][0] for sample in samples] == values
+
+
+def test_a_request_that_names_none_is_for_the_default_signature(put: Put) -> None:
+    given = given_at(put("some.jsonl", b'{"instances": [1]}'))
+    assert len(photos.given_for(given, None, described("scoring", x=("DT_FLOAT", [-1])), "scoring")) == 1
+
+
+def test_given_photos_are_for_every_signature_that_takes_some(put: Put) -> None:
+    given = given_at(put("cat.png", picture("PNG")))
+    takes = described("photos", image_bytes=("DT_STRING", [-1]))
+    assert [sample.name for sample in photos.given_for(given, None, takes, "serving_default")] == ["cat.png"]
+    assert (
+        photos.given_for(given, None, described("numbers", x=("DT_FLOAT", [-1, 2])), "serving_default") == []
+    )
+
+
+def test_requests_are_sent_with_the_name_of_their_signature(put: Put) -> None:
+    file = put("some.jsonl", b'{"instances": [1]}')
+    takes = described("scoring", x=("DT_FLOAT", [-1]))
+    (sample,) = photos.from_path(file, None, takes, "scoring")
+    assert json.loads(sample.body) == {"signature_name": "scoring", "instances": [1]}
+    with pytest.raises(SuiteError, match="no request for the signature 'scoring', only for: other"):
+        photos.from_path(file, None, takes, "other")
