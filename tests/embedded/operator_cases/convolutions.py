@@ -420,6 +420,33 @@ def traps() -> Iterator[Case]:
         1e-5,
     )
     yield from _behind_max_pool(conv)
+    yield from _reversed()
+
+
+def _reversed() -> Iterator[Case]:
+    """Slices with negative steps that do not name all axes, of images and videos in parts."""
+
+    def twice(x: Any, turn: Callable[[Any], Any]) -> Any:
+        once = tf.concat([x, turn(x)], -1)
+        return tf.concat([once, turn(once)], -1)
+
+    turns: dict[str, Callable[[Any], Any]] = {
+        "rows": lambda x: x[:, ::-1],
+        "columns": lambda x: x[:, :, ::-1],
+        "every second": lambda x: tf.concat([x[:, ::-2], x[:, 1::2]], 1),
+        "channels": lambda x: x[..., ::-1],
+        "new axis": lambda x: x[:, ::-1, tf.newaxis][:, :, 0],
+    }
+    for name, turn in turns.items():
+        for shape in ((None, 12, 9, 1), (None, 4, 6, 5, 2), (None, 6, 8)):
+            yield Case(
+                "StridedSlice", f"{name} turned {len(shape)}d", (Tensor(shape),),
+                lambda x, t=turn: twice(x, t), None,
+            )  # fmt: skip
+            yield Case(
+                "StridedSlice", f"{name} turned {len(shape)}d by relu", (Tensor(shape),),
+                lambda x, t=turn: tf.nn.relu(twice(tf.nn.relu(x), t)), None,
+            )  # fmt: skip
 
 
 def _behind_max_pool(conv: Callable[[Any], Any]) -> Iterator[Case]:

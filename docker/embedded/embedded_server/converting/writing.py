@@ -16,7 +16,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from embedded_server import artefact
 from embedded_server.bodies import INPUT, compile_options
-from embedded_server.converting import pools
+from embedded_server.converting import workarounds
 from embedded_server.converting.division import Division
 from embedded_server.converting.errors import CannotCompile
 from embedded_server.converting.facts import FLOATS
@@ -178,7 +178,7 @@ def openvino_model(body: GraphDef, outputs: Iterable[str], folder: Path) -> open
         raise CannotCompile("OpenVINO cannot read it") from error
     finally:
         frozen.unlink()
-    pools.keep_in_place(model)
+    workarounds.apply(model)
     return model
 
 
