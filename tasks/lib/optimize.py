@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -258,6 +259,10 @@ def _of(tried: Sequence[Sequence[Candidate]], precision: str) -> list[Candidate]
     return [one for group in tried for one in group if one.precision == precision]
 
 
+_CRASHES = frozenset({signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV})
+"""Signals that a process is ended by for what it does; it is not asked to do that again."""
+
+
 class CannotConvert(Exception):
     """OpenVINO can execute no signature of the model; the message says why, as part of a sentence."""
 
@@ -276,6 +281,9 @@ def convert(settings: Settings, model: Model, target: Path) -> list[str]:
     ended = environment.execute(settings, "embedded_server.convert", arguments, label, model.name)
     if ended.status == CANNOT_CONVERT:
         raise CannotConvert(ended.last_line.rstrip(".?! ") or "OpenVINO can execute no signature of it")
+    if -ended.status in _CRASHES:
+        name = signal.Signals(-ended.status).name
+        raise CannotConvert(f"OpenVINO ends the process that compiles it, with {name}")
     if ended.status != 0:
         raise environment.failure(settings, ended, label, OptimizeError)
     return ended.output.split()

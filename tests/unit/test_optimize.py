@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -262,6 +263,17 @@ def test_a_model_that_changes_meanwhile(
 
 
 # What cannot be optimized
+
+
+def test_a_model_at_which_openvino_crashes_is_left_to_stock(
+    workshop: Workshop, settings: Settings, model: Model
+) -> None:
+    workshop.converting = (-signal.SIGSEGV, "")
+    for _ in range(2):
+        with pytest.raises(CannotGain, match="OpenVINO ends the process that compiles it, with SIGSEGV"):
+            optimize.build(settings, model, AUTO)
+    assert workshop.ran == ["convert"]  # it is remembered
+    assert artefact.read(settings, model) is None
 
 
 def test_a_model_that_cannot_be_converted(workshop: Workshop, settings: Settings, model: Model) -> None:
