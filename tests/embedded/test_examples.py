@@ -75,8 +75,8 @@ def test_signature_name() -> None:
         ('{"examples": [{"f": {"b64": "AA==", "c": 1}}]}', "unexpected JSON type: Object"),
         ('{"examples": [{"f": {"b64": "!"}}]}', "Unable to base64 decode"),
         ('{"examples": [{"f": 9223372036854775808}]}', "has uint64 element. Only int64 is supported."),
-        ('{"examples": [{"f": [NaN, "\\ud800"]}]}', "is not valid Unicode"),
-        ('{"examples": [{"f": [NaN], "\\ud800": 1}]}', "is not valid Unicode"),
+        ('{"examples": [{"f": [NaN, "\\ud800"]}]}', "surrogate pair in string is invalid"),
+        ('{"examples": [{"f": [NaN], "\\ud800": 1}]}', "surrogate pair in string is invalid"),
         ('{"examples": [{}], "signature_name": 1}', "'signature_name' key must be a string value"),
     ],
 )

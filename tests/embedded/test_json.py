@@ -291,7 +291,11 @@ class TestRefusing:
 
     def test_half_a_surrogate_pair(self) -> None:
         assert "JSON Parse error" in refusal('{"instances": ["\\ud800"]}', x="string")
-        assert "not valid Unicode" in refusal('{"instances": ["\\ud800"], "y": NaN}', x="string")
+        for text in ("\\ud800", "\\udc00", "\\ud83d!", "\\udc00\\ud800", "\\\\\\ud800"):
+            told = refusal(f'{{"instances": ["{text}"], "y": NaN}}', x="string")
+            assert "The surrogate pair in string is invalid." in told
+        arrays = decode('{"instances": ["\\ud83d\\ude00 \\\\ud800"], "y": NaN}', x="string")
+        assert arrays["x"][0] == "\U0001f600 \\ud800".encode()
 
     def test_a_dtype_that_json_cannot_carry(self) -> None:
         with pytest.raises(Unimplemented, match="Conversion of JSON Value: 1 to type: complex64"):
@@ -393,8 +397,10 @@ class TestWriting:
         assert json.loads(encode(y=array.T)) == {"predictions": array.T.tolist()}
 
     def test_no_rows(self) -> None:
-        assert encode(y=np.zeros((0, 2), np.float32)) == '{"predictions":[]}'
-        assert encode(y=np.zeros((0, 2)), z=np.zeros(0, object)) == '{"predictions":[]}'
+        for outputs in ({"y": np.zeros((0, 2))}, {"y": np.zeros((0, 2)), "z": np.zeros(0, object)}):
+            with pytest.raises(InvalidArgument, match="Tensor name: y has invalid batch size: 0"):
+                encode_predict(outputs, rows=True)
+            assert b'"outputs"' in encode_predict(outputs, rows=False)
 
     def test_strings_that_are_not_utf8_are_written_as_they_are(self) -> None:
         array = np.array([b'"\xff\n', "ü".encode()], dtype=object)

@@ -37,6 +37,8 @@ def encode_predict(outputs: Mapping[str, Array], rows: bool) -> bytes:
     for alias, array in outputs.items():
         if array.ndim == 0:
             raise InvalidArgument(f"Tensor name: {alias} has no shape information ")
+        if not len(array):
+            raise InvalidArgument(f"Tensor name: {alias} has invalid batch size: 0")
         if batch is not None and len(array) != batch:
             raise InvalidArgument(
                 f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {batch}"

@@ -62,7 +62,10 @@ def _serialized(example: Any) -> bytes:
 
 
 def _utf8_name(name: str) -> str:
-    utf8(name)  # half of a surrogate pair is no name
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"the name of a feature is no UTF-8: {shown(name)}") from None
     return name
 
 
