@@ -232,7 +232,7 @@ def test_what_cannot_classify_or_regress(stub: Any) -> None:
     classification.input.example_list.examples.add()
     code, message = refused(stub.Classify, classification)
     assert (code.name, message[:51]) == (
-        "FAILED_PRECONDITION",
+        "INVALID_ARGUMENT",
         "No classification inputs found in SignatureDef: inp",
     )
     classification.model_spec.signature_name = "several"

@@ -129,7 +129,7 @@ class Inference:
     def check_tasks(self, servable: Servable, tasks: Sequence[tuple[str, str]]) -> None:
         """Whether tasks (a method name, a signature) can share one request (multi_inference.cc).
 
-        Raises InvalidArgument, FailedPrecondition or Unimplemented.
+        Raises InvalidArgument or Unimplemented.
         """
         seen: set[str] = set()
         for method, signature in tasks:
@@ -171,14 +171,14 @@ class Inference:
 def classifier(servable: Servable, signature: str, check_method_name: bool) -> Signature:
     """The signature ("" for the default one), if one can classify with it.
 
-    Raises InvalidArgument or FailedPrecondition.
+    Raises InvalidArgument.
     """
     known = _on_examples(servable, signature, "classification", CLASSIFY_METHOD, check_method_name)
     if len(known.outputs) not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {len(known.outputs)}")
     _check_examples_input(known, "classification")
     if CLASSES not in known.outputs and SCORES not in known.outputs:
-        raise FailedPrecondition(
+        raise InvalidArgument(
             f'Expected classification signature outputs to contain at least one of "{CLASSES}" or '
             f'"{SCORES}". Signature was: {_described(known)}'
         )
@@ -188,14 +188,14 @@ def classifier(servable: Servable, signature: str, check_method_name: bool) -> S
 def regressor(servable: Servable, signature: str, check_method_name: bool) -> Signature:
     """The signature ("" for the default one), if one can regress with it.
 
-    Raises InvalidArgument or FailedPrecondition.
+    Raises InvalidArgument.
     """
     known = _on_examples(servable, signature, "regression", REGRESS_METHOD, check_method_name)
     if len(known.outputs) != 1:
         raise InvalidArgument("Expected one output Tensor.")
     _check_examples_input(known, "regression")
     if VALUES not in known.outputs:
-        raise FailedPrecondition(f"No regression outputs found in SignatureDef: {_described(known)}")
+        raise InvalidArgument(f"No regression outputs found in SignatureDef: {_described(known)}")
     return known
 
 
@@ -217,7 +217,7 @@ def _on_examples(
 
 def _check_examples_input(signature: Signature, kind: str) -> None:
     if EXAMPLES not in signature.inputs:
-        raise FailedPrecondition(f"No {kind} inputs found in SignatureDef: {_described(signature)}")
+        raise InvalidArgument(f"No {kind} inputs found in SignatureDef: {_described(signature)}")
 
 
 def _described(signature: Signature) -> str:

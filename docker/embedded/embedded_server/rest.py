@@ -107,7 +107,8 @@ class RestApi:
             return self._predict(name, version, label, body)
         if call.action:
             return self._judge(call.action, name, version, label, body)
-        if match["metadata"]:
+        # In any case of letters it is found, but only in small ones it is meant.
+        if match["metadata"] == "metadata":
             with self._models.use(name, version, label) as servable:
                 return orjson.dumps(metadata_document(servable))
         if self.leaving:

@@ -79,8 +79,9 @@ def unary() -> Iterator[Case]:
     yield from same_for("Erfc", lambda x: tf.nn.gelu(x, approximate=False), variant="gelu", least=1.0)
     yield from same_for("Erf", lambda x: _gelu(x), variant="gelu by Erf", least=1.0)
     yield from same_for("Tanh", lambda x: tf.nn.gelu(x, approximate=True), variant="gelu", least=1.0)
-    yield from same_for("Sigmoid", lambda x: x * tf.sigmoid(x), variant="swish")
-    yield from same_for("Softplus", lambda x: x * tf.tanh(tf.math.softplus(x)), variant="mish")
+    # In half TensorFlow has two or three bits left of results near the smallest number.
+    yield from same_for("Sigmoid", lambda x: x * tf.sigmoid(x), variant="swish", least=1e-2)
+    yield from same_for("Softplus", lambda x: x * tf.tanh(tf.math.softplus(x)), variant="mish", least=1e-2)
     yield from same_for(
         "Relu", lambda x: tf.maximum(x, tf.constant(0, x.dtype)), variant="by Maximum", exact=True
     )
