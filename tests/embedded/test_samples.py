@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import zoo
 from embedded_server import make_samples
 from embedded_server.decoding import decode_predict
 from embedded_server.saved_model import read_signature_defs
@@ -281,3 +282,27 @@ def test_signatures_of_the_saver_are_left_out(tmp_path: Path) -> None:
     file.write_bytes(saved.SerializeToString())
     assert len(read_signature_defs(tmp_path / "1")) == 2
     assert set(make_samples.make(tmp_path / "1", PHOTOS, None)) == {"serving_default"}
+
+
+def test_the_parts_of_a_sparse_matrix(tmp_path: Path) -> None:
+    """How many columns it has, TensorFlow tells when it refuses a guess."""
+    (kind,) = [kind for kind in zoo.KINDS if kind.name == "sparse"]
+    kind.write(tmp_path / "1")
+    ((requests, told),) = make_samples.make(tmp_path / "1", [], None).values()
+    assert len(requests.bodies) == 12
+    assert told["problem"] is None
+    for body in requests.bodies:
+        parts = body["inputs"]
+        assert parts["shape"] == [2, 10]
+        assert len(parts["at"]) == len(parts["values"]) == 4
+        assert parts["at"] == sorted(parts["at"])
+        assert all(0 <= row < 2 and 0 <= column < 10 for row, column in parts["at"])
+
+
+def test_photos_of_the_one_size_that_tensorflow_asks_for(tmp_path: Path) -> None:
+    (kind,) = [kind for kind in zoo.KINDS if kind.name == "base64"]
+    kind.write(tmp_path / "1")
+    photos = [tf.io.encode_jpeg(np.full((90, 70, 3), 100 + n, np.uint8)).numpy() for n in range(3)]
+    ((requests, told),) = make_samples.make(tmp_path / "1", photos, None).values()
+    assert told["inputs"]["encoded"] == {"kind": "base64 photo", "photo_size": (24, 32)}
+    assert requests.bodies

@@ -14,6 +14,7 @@ import numpy as np
 from embedded_server.backend import Array, Backend
 from embedded_server.errors import ServingError
 from embedded_server.proving.breaking import sizes_in, templates
+from embedded_server.samples import sparse
 from embedded_server.samples.uses import Use
 from embedded_server.samples.values import Filler, Kind
 from embedded_server.signature import Signature
@@ -23,6 +24,8 @@ WANTED = 12
 _MOST_SEEDS = 3 * WANTED
 _MOST_SHAPES = 4
 _MOST_TRIES = 60
+_COLUMNS = (4, 10)
+"""Of a sparse matrix, as first guesses."""
 _SECONDS = 60.0
 """For one signature, after which fewer requests have to do."""
 _MOST_NUMBERS = 8_000_000
@@ -66,6 +69,8 @@ class _Making:
         self._uses = uses
         self._filler = filler
         self._end = time.monotonic() + _SECONDS
+        self._parts: tuple[sparse.Parts, int] | None = None
+        """Of a sparse matrix, if there is one, and how many columns it has."""
         self._refusal = ""
         self._first_refusal = ""
         """Of the likeliest request, which says more than those of guesses."""
@@ -74,7 +79,7 @@ class _Making:
         specs = self._signature.inputs
         if any(spec.dtype.numpy is None for spec in specs.values()):
             return Made({}, problem="an input has a type that no request can carry")
-        kinds, shapes = self._working()
+        kinds, shapes = self._sparse() or self._working()
         resized = None if shapes else self._filler.resized(self._first_refusal)
         if resized is not None:
             self._filler = resized
@@ -95,6 +100,29 @@ class _Making:
         again = self._answer(answered[0][0])
         result.is_random = again is None or not _are_alike(answered[0][1], again)
         return result
+
+    def _sparse(self) -> tuple[Mapping[str, Kind], list[Shapes]] | None:
+        """The same for inputs among which are the parts of a sparse matrix; None if there are none."""
+        parts = sparse.find(self._signature.inputs)
+        if parts is None:
+            return None
+        specs = self._signature.inputs
+        kinds = {name: self._filler.kinds(name, spec, self._uses[name])[0] for name, spec in specs.items()}
+        kinds |= dict.fromkeys((parts.places, parts.shape), Kind("sparse matrix"))
+        shapes: Shapes = {
+            name: tuple(size or None for size in spec.shape or ()) for name, spec in specs.items()
+        }
+        tried: list[int] = []
+        wanted = [*_COLUMNS]
+        while wanted and len(tried) < _MOST_SHAPES * len(_COLUMNS):
+            tried.append(wanted.pop(0))
+            self._parts = parts, tried[-1]
+            if self._answer(self._inputs(kinds, shapes, 0)) is not None:
+                return kinds, [shapes]
+            # What its columns are multiplied with, TensorFlow tells.
+            wanted = [*(n for n in sizes_in(self._refusal) if n not in tried and n not in wanted), *wanted]
+        self._parts = None
+        return None
 
     def _working(self) -> tuple[Mapping[str, Kind], list[Shapes]]:
         """How to fill the inputs, and shapes, of which TensorFlow answers a request."""
@@ -142,12 +170,20 @@ class _Making:
                 return
 
     def _inputs(self, kinds: Mapping[str, Kind], shapes: Shapes, seed: int) -> dict[str, Array]:
-        return {
+        filled = {
             name: self._filler.filled(
                 name, spec, self._uses[name], kinds[name], _with_one_row(shapes[name]), seed
             )
             for name, spec in self._signature.inputs.items()
         }
+        if self._parts is None:
+            return filled
+        parts, columns = self._parts
+        spec, use, kind = (
+            self._signature.inputs[parts.values], self._uses[parts.values], kinds[parts.values]
+        )  # fmt: skip
+        values = self._filler.filled(parts.values, spec, use, kind, (columns,), seed)
+        return filled | parts.filled(columns, values, seed)
 
     def _answer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array] | None:
         try:
