@@ -202,7 +202,7 @@ def test_a_signatures_graph_needs_nothing_else(tmp_path: Path) -> None:
     module.weights = tf.Variable(WEIGHTS)
     function = signature(lambda x: {"y": x @ tf.transpose(module.weights)}, x=ROWS)
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": function})
-    loaded = load(tmp_path / "1")
+    loaded = load(tmp_path / "1", tf.compat.v1.ConfigProto())
     flat = folded(flatten(loaded, "serving_default", Changes(loaded)))
     assert sorted(node.op for node in flat.graph_def.node if node.op != "Identity") == [
         "Const",

@@ -18,7 +18,7 @@ from embedded_server.errors import StartError
 from embedded_server.flags import parse_flags
 from embedded_server.grpc_api import GrpcServer
 from embedded_server.inference import Inference
-from embedded_server.limits import Memory
+from embedded_server.limits import Limits, Memory
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.servable import Models
@@ -38,6 +38,7 @@ from tensorflow_serving.apis import (
 )
 from test_metrics import page, values
 
+LIMITS = Limits(request_bytes=1, total_request_bytes=1, queued_requests=1, connections=1, client_timeout=1)
 X = np.array([[1, 2], [3, 4]], np.float32)
 
 
@@ -301,7 +302,7 @@ def test_a_port_that_another_gets_while_the_model_is_loading(models: Path) -> No
         metrics = Metrics()
         flags = parse_flags([f"--model_base_path={models / 'keras'}"])
         manager = Manager(Models(), flags, (), metrics)
-        server = GrpcServer(Models(), manager, Inference(metrics), metrics, 1, flags, Memory(1))
+        server = GrpcServer(Models(), manager, Inference(metrics), metrics, 1, LIMITS, Memory(1))
         with pytest.raises(StartError, match="Address already in use"):
             server.start(reserved)
     reserved.close()

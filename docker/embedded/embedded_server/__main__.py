@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from embedded_server.errors import ServingError, StartError
 from embedded_server.flags import parse_flags
@@ -16,7 +15,7 @@ from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import configured_models
 from embedded_server.servable import Models
-from embedded_server.serving import check_socket_path, reserve_port, serve
+from embedded_server.serving import reserve_port, serve
 
 _log = logging.getLogger("embedded_server")
 
@@ -29,35 +28,17 @@ def _leave(*_: object) -> None:
     raise _Left
 
 
-def _print_versions() -> None:
-    print(f"TensorFlow ModelServer: embedded_server, with the API of {_of('tensorflow-serving-api')}")
-    print(f"TensorFlow Library: {_of('tensorflow-cpu') or _of('tensorflow')}")
-    print(f"OpenVINO: {_of('openvino')}")
-
-
-def _of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run until a signal. Returns the exit code: 0 done, 1 could not start or had to cut requests off."""
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     try:
-        if "--version" in arguments:
-            _print_versions()
-            return 0
         flags = parse_flags(arguments)
         models, metrics = Models(), Metrics()
         manager = Manager(models, flags, configured_models(flags), metrics)
-        listener = reserve_port(flags.rest_api_host, flags.rest_api_port) if flags.rest_api_port else None
+        listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
-        if flags.grpc_socket_path is not None:
-            check_socket_path(flags.grpc_socket_path)
         import_backend(flags.backend)
         # The wait may be for ever, and the first process of a container has no default way to end.
         for number in (signal.SIGTERM, signal.SIGINT):

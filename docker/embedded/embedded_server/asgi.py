@@ -28,12 +28,6 @@ _Message = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 
-# For pages of any origin (model_servers/http_rest_api_util.cc).
-_CORS = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"POST, GET"),
-    (b"access-control-allow-headers", b"Content-Type"),
-)
 _PIECE = 2**20  # bytes that are unpacked at once
 
 
@@ -45,13 +39,7 @@ class HttpApp:
     """
 
     def __init__(
-        self,
-        api: RestApi,
-        workers: Workers,
-        memory: Memory,
-        limits: Limits,
-        timeout: float,
-        enable_cors: bool = False,
+        self, api: RestApi, workers: Workers, memory: Memory, limits: Limits, timeout: float
     ) -> None:
         self._api = api
         self._workers = workers
@@ -60,7 +48,6 @@ class HttpApp:
         self._memory = memory
         self._limits = limits
         self._timeout = timeout
-        self._cors = _CORS if enable_cors else ()
         self._leaving = False
         self.cut_off = 0  # requests given up because the server ended
 
@@ -72,11 +59,7 @@ class HttpApp:
         connection: Connection = scope["connection"]
         try:
             body = await self._receive(connection, receive)
-            if self._cors and scope["method"] == "OPTIONS":
-                body.release()  # a page asks whether it may ask
-                answer = Answer(200, b"")
-            else:
-                answer = await self._execute(scope, connection, body)
+            answer = await self._execute(scope, connection, body)
         except ServingError as error:
             answer = Answer(error.http_status, error_document(error))
         except _Disconnected:
@@ -85,7 +68,6 @@ class HttpApp:
             (b"content-type", answer.content_type),
             (b"content-length", b"%d" % len(answer.body)),
             *retry_after(answer.status),
-            *self._cors,
         ]
         if self._leaving:
             headers.append((b"connection", b"close"))

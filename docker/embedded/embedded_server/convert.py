@@ -39,7 +39,7 @@ def convert(model: Path, output: Path, fingerprint: str) -> artefact.Manifest:
     model cannot be loaded.
     """
     tf.get_logger().setLevel(logging.ERROR)  # silences the notice that Session loading is deprecated
-    loaded = saved_model.load(model)
+    loaded = saved_model.load(model, tf.compat.v1.ConfigProto())
     try:
         output.mkdir(parents=True)
         programs, unconverted = _converted(loaded, output)

@@ -1,45 +1,31 @@
-"""What the server was told on the command line."""
+"""The command line, spelled as TensorFlow Serving spells it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
-from embedded_server.arguments import IGNORED, build_parser
 from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
 from embedded_server.errors import StartError
 from embedded_server.limits import Limits
-from embedded_server.monitoring import metrics_path
-from embedded_server.session_options import SERVE_TAG, SessionOptions
-from embedded_server.tls import Tls, read_tls
-
-_log = logging.getLogger(__name__)
-
-
-NEVER = 10.0 * 365 * 86400
-"""Seconds that no request takes."""
+from embedded_server.monitoring import METRICS_PATH, metrics_path
+from embedded_server.versions import LARGEST_VERSION
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the server was told; see arguments.py for the meaning of each. Times in seconds."""
+    """What the server was told; see parse_flags for the meaning of each. Times in seconds."""
 
     grpc_port: int
     grpc_host: str
     grpc_max_threads: int | None
-    grpc_socket_path: Path | None
-    grpc_channel_arguments: tuple[tuple[str, str | int], ...]
-    tls: Tls | None
-    enable_health_service: bool
-    sends_tensor_content: bool
     rest_api_port: int
     rest_api_host: str
     rest_api_num_threads: int | None
     rest_api_timeout: float
-    enable_cors: bool
     model_name: str
     model_base_path: Path | None
     model_version: int | None
@@ -54,14 +40,42 @@ class Flags:
     backend: str
     precision: str
     optimized_base_path: Path | None
-    session: SessionOptions
+    intra_op_parallelism: int
+    inter_op_parallelism: int
     limits: Limits
     shutdown_drain: int
     shutdown_grace: int
     check_method_names: bool
     metrics_path: str | None
     batching: BatchingParameters | None
-    batches_per_model: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise StartError(message)
+
+
+def _number(smallest: int, largest: int = 2**31 - 1) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() else -1
+        if not smallest <= number <= largest:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {smallest} to {largest}")
+        return number
+
+    return parse
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def _truth(text: str) -> bool:
+    """As TensorFlow's flags read it (tensorflow/core/util/command_line_flags.cc)."""
+    if text not in ("true", "false", "0", "1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text in ("true", "1")
 
 
 def _path(text: str | None) -> Path | None:
@@ -70,12 +84,180 @@ def _path(text: str | None) -> Path | None:
 
 def parse_flags(arguments: Sequence[str]) -> Flags:
     """Read the command line. Raises StartError for a wrong flag or value."""
-    parser = build_parser()
+    parser = _Parser(
+        prog="python -m embedded_server",
+        allow_abbrev=False,
+        description="Serves SavedModels over TensorFlow Serving's REST and gRPC interfaces.",
+    )
+    add = parser.add_argument
+
+    def add_switch(name: str, default: bool, help: str) -> None:
+        add(name, type=_truth, nargs="?", const=True, default=default, help=help)
+
+    add("--port", type=_number(0, 65535), default=8500, help="port for gRPC, 0 for none (%(default)s)")
+    add("--grpc_host", type=_text, default="127.0.0.1", help="address for gRPC (%(default)s)")
+    add(
+        "--grpc_max_threads",
+        type=_number(1, 1024),
+        help="gRPC requests executed at once (default: 4 for each CPU)",
+    )
+    add("--rest_api_port", type=_number(1, 65535), default=8501, help="port to listen on (%(default)s)")
+    add("--rest_api_host", type=_text, default="127.0.0.1", help="address to listen on (%(default)s)")
+    add(
+        "--rest_api_num_threads",
+        type=_number(1, 1024),
+        help="requests executed at once (default: 4 for each CPU)",
+    )
+    add(
+        "--rest_api_timeout_in_ms",
+        type=_number(1),
+        default=30000,
+        help="answer 504 after this time (%(default)s)",
+    )
+    add("--model_name", type=_text, default="default", help="name in the URL (%(default)s)")
+    add(
+        "--model_base_path",
+        type=_text,
+        help="folder with one numeric folder for each version (needed unless --model_config_file is given)",
+    )
+    add("--model_version", type=_number(0, LARGEST_VERSION), help="version to serve (default: the newest)")
+    add(
+        "--model_config_file",
+        type=_text,
+        help="ModelServerConfig in protobuf's text format: several models, version policies and labels; "
+        "--model_name and --model_base_path are ignored then",
+    )
+    add(
+        "--model_config_file_poll_wait_seconds",
+        type=_number(0),
+        default=0,
+        help="how often to look for changes of that file (%(default)s: never)",
+    )
+    add(
+        "--file_system_poll_wait_seconds",
+        type=_number(0),
+        default=1,
+        help="how often to look for new versions (%(default)s; 0: only at the start)",
+    )
+    add(
+        "--max_num_load_retries",
+        type=_number(0),
+        default=5,
+        help="how often to load a version again that could not be loaded (%(default)s)",
+    )
+    add(
+        "--load_retry_interval_micros",
+        type=_number(0, 2**63 - 1),
+        default=60_000_000,
+        help="time between two attempts to load (%(default)s: a minute)",
+    )
+    add_switch(
+        "--allow_version_labels_for_unavailable_models",
+        False,
+        "let a new label name a version that is not available yet, as none is at the start (%(default)s)",
+    )
+    add_switch(
+        "--enable_model_warmup",
+        True,
+        "make the model's recorded requests, or one that is made up, before it is available (%(default)s)",
+    )
+    add(
+        "--num_request_iterations_for_warmup",
+        type=_number(1),
+        default=1,
+        help="how often to make each recorded request (%(default)s)",
+    )
+    add(
+        "--backend",
+        choices=("tensorflow", "openvino"),
+        default="tensorflow",
+        help="what executes the model (%(default)s)",
+    )
+    add(
+        "--precision",
+        choices=("auto", "f32", "bf16"),
+        default="auto",
+        help="arithmetic of the openvino backend (%(default)s: what was chosen by measuring)",
+    )
+    add(
+        "--optimized_base_path",
+        type=_text,
+        help="folder of what the openvino backend executes (default: MODEL_BASE_PATH/.optimized)",
+    )
+    add(
+        "--tensorflow_intra_op_parallelism",
+        type=_number(0),
+        default=0,
+        help="threads within an operation (%(default)s: TensorFlow decides; "
+        "one for the part of an optimized model that TensorFlow executes)",
+    )
+    add(
+        "--tensorflow_inter_op_parallelism",
+        type=_number(0),
+        default=0,
+        help="operations at once (%(default)s: TensorFlow decides)",
+    )
+    add_switch("--enable_batching", False, "execute requests in flight at once together (%(default)s)")
+    add(
+        "--batching_parameters_file",
+        type=_text,
+        help="how they are batched, as a BatchingParameters message in text (default: TensorFlow Serving's)",
+    )
+    add(
+        "--max_request_bytes",
+        type=_number(1, 2**40),
+        default=64 * 2**20,  # a parsed document can take 25 times that
+        help="largest body of a request, packed or unpacked; larger ones get 413 (%(default)s)",
+    )
+    add(
+        "--max_total_request_bytes",
+        type=_number(1, 2**50),
+        help="bodies of all requests at once; what is over it gets 503 (default: 4 of the largest)",
+    )
+    add(
+        "--max_queued_requests",
+        type=_number(0, 2**20),
+        default=256,
+        help="requests that may wait for those being executed; further ones get 503 (%(default)s)",
+    )
+    add(
+        "--max_connections",
+        type=_number(1, 2**20),
+        default=1024,
+        help="open connections; beyond it the one that is idle for longest is closed (%(default)s)",
+    )
+    add(
+        "--client_timeout_seconds",
+        type=_number(1, 86400),
+        default=30,
+        help="how long a client may take to send a request, or to take its answer (%(default)s); a large "
+        "one may take longer while 16 KiB get through per second",
+    )
+    add(
+        "--shutdown_drain_seconds",
+        type=_number(0, 86400),
+        default=0,
+        help="how long SIGTERM goes on accepting connections while the status says 503, for load balancers "
+        "to notice (%(default)s)",
+    )
+    add(
+        "--shutdown_grace_seconds",
+        type=_number(0, 86400),
+        default=15,
+        help="how long requests in flight may take after that (%(default)s); a second signal ends it at once",
+    )
+    add_switch(
+        "--enable_signature_method_name_check",
+        False,
+        "refuse to classify and regress with signatures that were not saved for it (%(default)s)",
+    )
+    add(
+        "--monitoring_config_file",
+        type=_text,
+        help=f"whether and where Prometheus reads metrics (default: at {METRICS_PATH})",
+    )
     values = parser.parse_args(arguments)
-    _warn_of_ignored(values)
-    if not values.port and not values.rest_api_port and values.grpc_socket_path is None:
-        raise StartError("--port and --rest_api_port are both 0, and there is no --grpc_socket_path")
-    if values.port == values.rest_api_port and values.port:
+    if values.port == values.rest_api_port:
         raise StartError(f"--port and --rest_api_port are both {values.port}: they must differ")
     if values.model_config_file is None and values.model_base_path is None:
         parser.error("no model is named: add --model_base_path, or --model_config_file")
@@ -89,31 +271,26 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         grpc_port=values.port,
         grpc_host=values.grpc_host,
         grpc_max_threads=values.grpc_max_threads,
-        grpc_socket_path=_path(values.grpc_socket_path),
-        grpc_channel_arguments=values.grpc_channel_arguments,
-        tls=read_tls(values.ssl_config_file),
-        enable_health_service=values.enable_grpc_healthcheck_service,
-        sends_tensor_content=values.enable_serialization_as_tensor_content,
         rest_api_port=values.rest_api_port,
         rest_api_host=values.rest_api_host,
         rest_api_num_threads=values.rest_api_num_threads,
-        rest_api_timeout=values.rest_api_timeout_in_ms / 1000 if values.rest_api_timeout_in_ms > 0 else NEVER,
-        enable_cors=values.rest_api_enable_cors_support,
+        rest_api_timeout=values.rest_api_timeout_in_ms / 1000,
         model_name=values.model_name,
         model_base_path=_path(values.model_base_path),
         model_version=values.model_version,
         model_config_file=_path(values.model_config_file),
-        model_config_file_poll_wait=max(values.model_config_file_poll_wait_seconds, 0),
+        model_config_file_poll_wait=values.model_config_file_poll_wait_seconds,
         file_system_poll_wait=values.file_system_poll_wait_seconds,
         max_num_load_retries=values.max_num_load_retries,
-        load_retry_interval=max(values.load_retry_interval_micros, 0) / 1e6,
+        load_retry_interval=values.load_retry_interval_micros / 1e6,
         allow_version_labels_for_unavailable_models=values.allow_version_labels_for_unavailable_models,
         enable_model_warmup=values.enable_model_warmup,
-        num_request_iterations_for_warmup=max(values.num_request_iterations_for_warmup, 1),
+        num_request_iterations_for_warmup=values.num_request_iterations_for_warmup,
         backend=values.backend,
         precision=values.precision,
         optimized_base_path=_path(values.optimized_base_path),
-        session=_session(values),
+        intra_op_parallelism=values.tensorflow_intra_op_parallelism,
+        inter_op_parallelism=values.tensorflow_inter_op_parallelism,
         limits=Limits(
             request_bytes=values.max_request_bytes,
             total_request_bytes=total,
@@ -126,50 +303,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         check_method_names=values.enable_signature_method_name_check,
         metrics_path=metrics_path(values.monitoring_config_file),
         batching=_batching(values.enable_batching, values.batching_parameters_file),
-        batches_per_model=_per_model(values),
     )
-
-
-def _warn_of_ignored(values: Any) -> None:
-    for name, ignored in IGNORED.items():
-        value = getattr(values, name)
-        if name == "use_alts_credentials" and value:
-            # To be served without it would be to be served without encryption.
-            raise StartError(f"--{name} cannot be served: {ignored.reason}; use --ssl_config_file")
-        if value not in (None, ignored.default):
-            _log.warning("--%s has no meaning here: %s", name, ignored.reason)
-
-
-def _session(values: Any) -> SessionOptions:
-    within, between = values.tensorflow_intra_op_parallelism, values.tensorflow_inter_op_parallelism
-    both = values.tensorflow_session_parallelism
-    if both and within and between:
-        raise StartError(
-            "--tensorflow_session_parallelism says what --tensorflow_intra_op_parallelism and "
-            "--tensorflow_inter_op_parallelism say: give it, or these"
-        )
-    if not within and not between:
-        within = between = both
-    tags = tuple(filter(None, values.saved_model_tags.split(",")))
-    if values.backend != "tensorflow":
-        if tags != (SERVE_TAG,):
-            raise StartError(
-                "--saved_model_tags goes with --backend=tensorflow: only the tag serve is optimized"
-            )
-        if values.mixed_precision:
-            raise StartError("--mixed_precision goes with --backend=tensorflow; there is --precision=bf16")
-    options = SessionOptions(
-        within, between, tags, bool(values.mixed_precision), values.tensorflow_session_config_file
-    )
-    if options.config_file is not None:
-        options.config()  # raises for a bad file, now and not for each model
-    return options
-
-
-def _per_model(values: Any) -> bool:
-    if values.enable_per_model_batching_parameters and not values.enable_batching:
-        raise StartError("--enable_per_model_batching_parameters is set without --enable_batching")
-    return bool(values.enable_per_model_batching_parameters)
 
 
 def _batching(enabled: bool, file: str | None) -> BatchingParameters | None:

@@ -7,7 +7,6 @@ needs 0.55 ms, on uvloop too, and does a quarter more of them with eight connect
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import socket
 import threading
@@ -27,10 +26,9 @@ from tensorflow_serving.apis import (
 
 from embedded_server import messages
 from embedded_server.errors import Internal, InvalidArgument, Postponed, ServingError, StartError
-from embedded_server.flags import Flags
 from embedded_server.grpc_limits import Bounds
 from embedded_server.inference import Inference
-from embedded_server.limits import Memory
+from embedded_server.limits import Limits, Memory
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import models_of
@@ -59,14 +57,11 @@ class GrpcServer:
         inference: Inference,
         metrics: Metrics,
         threads: int,
-        flags: Flags,
+        limits: Limits,
         memory: Memory,
     ) -> None:
         """manager: is told which models to serve. threads: requests executed at once.
         memory: what all messages together may hold."""
-        limits = flags.limits
-        self._tls = flags.tls
-        self._socket_path = flags.grpc_socket_path
         self._calls = _Calls()
         self._stopped: threading.Event | None = None
         at_once = threads + limits.queued_requests
@@ -81,51 +76,32 @@ class GrpcServer:
                 # Whoever has vanished without a word is noticed.
                 ("grpc.keepalive_time_ms", 1000 * _KEEP_ALIVE),
                 ("grpc.keepalive_timeout_ms", 1000 * _KEEP_ALIVE_TIMEOUT),
-                *flags.grpc_channel_arguments,
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            _PredictionService(models, inference, metrics, self._calls, flags.sends_tensor_content),
-            self._server,
+            _PredictionService(models, inference, metrics, self._calls), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            _ModelService(models, manager, metrics, self._calls), self._server
+            _ModelService(models, manager, self._calls), self._server
         )
         self._health = health.HealthServicer()
-        if flags.enable_health_service:
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service in ("", _PREDICTION, _MODEL):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
-    def start(self, reserved: socket.socket | None) -> None:
-        """Listen where a socket is bound, and close that; and at the Unix socket, if one is wanted.
+    def start(self, reserved: socket.socket) -> None:
+        """Listen where a socket is bound, and close that.
 
         Raises StartError where somebody else has begun to listen there.
         """
-        if reserved is not None:
-            host, port = reserved.getsockname()[:2]
-            with contextlib.closing(reserved):
-                self._listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        if self._socket_path is not None:
-            self._listen(f"unix:{self._socket_path}")
+        host, port = reserved.getsockname()[:2]
+        with contextlib.closing(reserved):
+            try:
+                self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            except RuntimeError as error:
+                raise StartError(f"cannot listen on {host}:{port}: Address already in use") from error
         self._server.start()
-        if reserved is not None:
-            _log.info("Running gRPC ModelServer at %s:%d ...", host, port)
-        if self._socket_path is not None:
-            _log.info("Running gRPC ModelServer at UNIX socket %s ...", self._socket_path)
-
-    def _listen(self, address: str) -> None:
-        try:
-            if self._tls is None:
-                self._server.add_insecure_port(address)
-            else:
-                pairs = [(self._tls.key, self._tls.certificate)]
-                credentials = grpc.ssl_server_credentials(
-                    pairs, self._tls.authority, self._tls.verifies_clients
-                )
-                self._server.add_secure_port(address, credentials)
-        except RuntimeError as error:
-            raise StartError(f"cannot listen on {address}: Address already in use") from error
+        _log.info("Running gRPC ModelServer at %s:%d ...", host, port)
 
     def leave(self) -> None:
         """Say NOT_SERVING to whoever asks for the health, and go on answering."""
@@ -183,22 +159,14 @@ class _Calls:
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """tensorflow_serving/apis/prediction_service.proto."""
 
-    def __init__(
-        self,
-        models: Models,
-        inference: Inference,
-        metrics: Metrics,
-        calls: _Calls,
-        sends_tensor_content: bool,
-    ) -> None:
+    def __init__(self, models: Models, inference: Inference, metrics: Metrics, calls: _Calls) -> None:
         self._calls = calls
         self._models = models
         self._inference = inference
         self._metrics = metrics
-        self._predict = functools.partial(messages.predict, as_content=sends_tensor_content)
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return self._measured("Predict", self._predict, request, context)
+        return self._measured("Predict", messages.predict, request, context)
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._measured("Classify", messages.classify, request, context)
@@ -266,11 +234,10 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """tensorflow_serving/apis/model_service.proto."""
 
-    def __init__(self, models: Models, manager: Manager, metrics: Metrics, calls: _Calls) -> None:
+    def __init__(self, models: Models, manager: Manager, calls: _Calls) -> None:
         self._calls = calls
         self._models = models
         self._manager = manager
-        self._metrics = metrics
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         def answer() -> Any:
@@ -295,16 +262,8 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 )
             # A thread of the pool waits here, so not for ever, though TensorFlow Serving would.
             patience = min(context.time_remaining() or _LOADING_PATIENCE, _LOADING_PATIENCE)
-            before = self._metrics.totals()
             self._manager.reload(models_of(request.config), patience)
-            after = self._metrics.totals()
-            response = model_management_pb2.ReloadConfigResponse()
-            for name in request.metric_names:
-                # TensorFlow's own names have slashes where Prometheus has colons.
-                counted = name.replace("/", ":")
-                increase = after.get(counted, 0) - before.get(counted, 0)
-                response.metric.add(name=name, int64_value_increase=increase)
-            return response
+            return model_management_pb2.ReloadConfigResponse()
 
         return self._calls.answer(answer, context)
 

@@ -10,10 +10,8 @@ import logging
 import time
 from pathlib import Path
 
-from embedded_server.arguments import PER_MODEL_BATCHING
 from embedded_server.backend import Backend
 from embedded_server.batching import BatchingBackend
-from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
 from embedded_server.errors import Internal
 from embedded_server.flags import Flags
 from embedded_server.metrics import Metrics
@@ -61,8 +59,7 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
 
         status = "OK"
         try:
-            batching = _batching_of(flags, folder)
-            sizes = batching.sizes_to_warm_up if batching is not None else ()
+            sizes = flags.batching.sizes_to_warm_up if flags.batching is not None else ()
             warm_up(servable, folder, flags.num_request_iterations_for_warmup, sizes)
         except Exception as error:
             servable.backend.close()
@@ -82,17 +79,12 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
 
 def load_backend(flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path) -> Backend:
     """What executes a version. Raises StartError where it cannot be loaded."""
-    batching = _batching_of(flags, folder)  # read first: a bad file need not wait for the model
     backend = _load_executing_backend(flags, metrics, model, version, folder)
-    return backend if batching is None else BatchingBackend(backend, batching, flags.rest_api_timeout)
-
-
-def _batching_of(flags: Flags, folder: Path) -> BatchingParameters | None:
-    """How requests to a version are batched; None for not at all. Raises StartError for a bad file."""
-    if not flags.batches_per_model:
-        return flags.batching
-    own = folder / PER_MODEL_BATCHING
-    return read_batching_parameters(own) if own.is_file() else None
+    return (
+        backend
+        if flags.batching is None
+        else BatchingBackend(backend, flags.batching, flags.rest_api_timeout)
+    )
 
 
 def _load_executing_backend(
@@ -106,14 +98,20 @@ def _load_executing_backend(
             folder,
             artefact_folder(model, version),
             flags.precision,
-            options=flags.session,
+            intra_op_parallelism=flags.intra_op_parallelism,
+            inter_op_parallelism=flags.inter_op_parallelism,
             timeout=flags.rest_api_timeout,
             handed_over=functools.partial(metrics.handed_over, model.name),
             postpones=True,
         )
     from embedded_server.tensorflow_backend import TensorFlowBackend
 
-    return TensorFlowBackend.load(folder, flags.session, flags.rest_api_timeout)
+    return TensorFlowBackend.load(
+        folder,
+        intra_op_parallelism=flags.intra_op_parallelism,
+        inter_op_parallelism=flags.inter_op_parallelism,
+        timeout=flags.rest_api_timeout,
+    )
 
 
 def unload(servable: Servable) -> None:

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from embedded_server import saved_model
 from embedded_server.converting.flat import Changes
 from embedded_server.errors import StartError
@@ -39,7 +41,7 @@ REQUESTS, ABOUT = "requests.jsonl", "about.json"
 
 def make(model: Path, photos: Sequence[bytes], pixels: str | None) -> dict[str, tuple[Made, dict[str, Any]]]:
     """The requests of each signature, and what its inputs were taken for. Raises StartError."""
-    loaded = saved_model.load(model)
+    loaded = saved_model.load(model, tf.compat.v1.ConfigProto())
     backend = TensorFlowBackend(loaded, timeout=_SECONDS)
     changes = Changes(loaded)
     filler = Filler(photos, pixels)

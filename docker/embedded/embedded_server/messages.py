@@ -27,14 +27,14 @@ _METADATA_FIELD = "signature_def"
 
 
 def predict(
-    inference: Inference, servable: Servable, request: predict_pb2.PredictRequest, as_content: bool = False
+    inference: Inference, servable: Servable, request: predict_pb2.PredictRequest
 ) -> predict_pb2.PredictResponse:
-    """as_content: see to_proto. Raises errors.ServingError, as all functions here do."""
+    """Raises errors.ServingError, as all functions here do."""
     signature = request.model_spec.signature_name
     outputs = inference.predict(servable, signature, from_protos(request.inputs), request.output_filter)
     response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, signature))
     for alias, array in outputs.items():
-        to_proto(array, response.outputs[alias], as_content)
+        to_proto(array, response.outputs[alias])
     return response
 
 

@@ -45,12 +45,6 @@ class Counter:
             labels = _bounded(labels, self._values)
             self._values[labels] = self._values.get(labels, 0) + amount
 
-    @property
-    def total(self) -> int:
-        """Of all combinations."""
-        with self._lock:
-            return sum(self._values.values())
-
     def lines(self) -> Iterator[str]:
         """As Prometheus reads it."""
         yield f"# TYPE {self.name} counter"
@@ -148,16 +142,9 @@ class Metrics:
         self._examples.add((model,), count)
         self._example_total.add((model,), count)
 
-    def totals(self) -> dict[str, int]:
-        """What each counter has come to, by name."""
-        return {metric.name: metric.total for metric in self._all() if isinstance(metric, Counter)}
-
     def page(self) -> bytes:
         """All of it, in Prometheus' text format."""
-        return "".join(f"{line}\n" for metric in self._all() for line in metric.lines()).encode()
-
-    def _all(self) -> list[Counter | Histogram]:
-        return [
+        metrics: list[Counter | Histogram] = [
             self._load_attempts,
             self._load_latency,
             self._warmup_latency,
@@ -168,6 +155,7 @@ class Metrics:
             self._runtime_latency,
             self._handed_over,
         ]
+        return "".join(f"{line}\n" for metric in metrics for line in metric.lines()).encode()
 
 
 def _bounded(labels: _Labels, known: Collection[_Labels]) -> _Labels:

@@ -20,7 +20,6 @@ from embedded_server.backend import Array
 from embedded_server.bodies import Body, CannotInfer
 from embedded_server.errors import ServingError, StartError
 from embedded_server.saved_model import read_signature_defs
-from embedded_server.session_options import SessionOptions
 from embedded_server.shapes import has_declared_shapes
 from embedded_server.signature import Signature, signatures_of
 from embedded_server.sizes import Sizes
@@ -61,7 +60,8 @@ class OpenVinoBackend:
         artefact_folder: Path,
         precision: str,
         *,
-        options: SessionOptions = SessionOptions(),  # noqa: B008  frozen
+        intra_op_parallelism: int = 0,
+        inter_op_parallelism: int = 0,
         timeout: float = 0,
         handed_over: Callable[[str, str], None] = lambda signature, reason: None,
         postpones: bool = False,
@@ -69,8 +69,8 @@ class OpenVinoBackend:
         """Load the artefact of the SavedModel in `version_folder`.
 
         precision: f32, bf16, or auto for the one that was chosen by measuring.
-        options, timeout: for all that TensorFlow executes; see TensorFlowBackend.load. A front has one
-            thread within an operation where 0 leaves them to us.
+        intra_op_parallelism, inter_op_parallelism, timeout: for all that TensorFlow executes; see
+            TensorFlowBackend.load. A front has one thread within an operation where 0 leaves them to us.
         handed_over: called with signature and reason for each request that TensorFlow executes although
             the signature was converted.
         postpones: whether `run` raises Postponed, instead of waiting, while TensorFlow is loaded.
@@ -86,7 +86,7 @@ class OpenVinoBackend:
                 raise StartError(f"no precision was chosen for {artefact_folder}; name one with --precision")
             precision = manifest.precision
         signature_defs = read_signature_defs(version_folder)
-        threads = Threads(options.within, options.between)
+        threads = Threads(intra_op_parallelism, inter_op_parallelism)
         # Before anything was decided, as while it is proven, every converted signature is served as asked.
         undecided = dict.fromkeys(manifest.programs, precision)
         precisions = manifest.accepted.get(precision, undecided if not manifest.accepted else {})
@@ -105,7 +105,12 @@ class OpenVinoBackend:
         def load_all() -> TensorFlowBackend:
             if artefact.model_digest(version_folder) != manifest.model:
                 raise StartError("the files of the SavedModel have changed since it was optimized")
-            return TensorFlowBackend.load(version_folder, options, timeout)
+            return TensorFlowBackend.load(
+                version_folder,
+                intra_op_parallelism=intra_op_parallelism,
+                inter_op_parallelism=inter_op_parallelism,
+                timeout=timeout,
+            )
 
         standby = Standby(load_all, postpones=postpones)
         if any(proto.inputs and name not in programs for name, proto in signature_defs.items()):

@@ -19,10 +19,10 @@ from tensorflow.python.saved_model import loader_impl
 
 from embedded_server import errors
 from embedded_server.graphs import reached
-from embedded_server.session_options import SERVE_TAG, SessionOptions
 
+SERVE_TAG = "serve"
+"""tf.saved_model.SERVING, the tag that TensorFlow Serving loads."""
 _SAVED_MODEL = "saved_model.pb"
-_AS_IT_IS = SessionOptions()
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,18 @@ class Loaded:
         self.session.close()
 
 
-def load(version_folder: Path, options: SessionOptions = _AS_IT_IS) -> Loaded:
+def load(version_folder: Path, config: tf.compat.v1.ConfigProto) -> Loaded:
     """Load `version_folder`, which holds a saved_model.pb. Raises errors.StartError."""
-    config = options.config()
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         with graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.load(session, list(options.tags), str(version_folder))
+            meta_graph = tf.compat.v1.saved_model.load(session, [SERVE_TAG], str(version_folder))
         signature_defs = dict(meta_graph.signature_def)
         lacking = _signatures_without_variables(session, signature_defs)
         functions, loaded = {}, None
         if lacking:
-            loaded = _load_functions(version_folder, options.tags)
+            loaded = _load_functions(version_folder)
             functions = {name: loaded.signatures[name] for name in lacking if name in loaded.signatures}
     except Exception as error:  # whatever a damaged or foreign file makes TensorFlow raise
         session.close()
@@ -82,14 +81,14 @@ def read_signature_defs(version_folder: Path) -> dict[str, Any]:
     )
 
 
-def _load_functions(version_folder: Path, tags: Sequence[str]) -> Any:
+def _load_functions(version_folder: Path) -> Any:
     try:
-        return tf.saved_model.load(str(version_folder), tags=tags)
+        return tf.saved_model.load(str(version_folder), tags=[SERVE_TAG])
     except AttributeError as error:
         if "add_slot" not in str(error):
             raise
         with _without_slots(version_folder) as folder:
-            return tf.saved_model.load(str(folder), tags=tags)
+            return tf.saved_model.load(str(folder), tags=[SERVE_TAG])
 
 
 @contextlib.contextmanager

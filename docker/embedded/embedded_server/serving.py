@@ -13,7 +13,6 @@ import socket
 import struct
 import sys
 import time
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -62,37 +61,18 @@ def reserve_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-def check_socket_path(path: Path) -> None:
-    """Raises StartError where no Unix socket can be made, or another server listens at it.
-
-    gRPC itself replaces whatever socket is there.
-    """
-    try:
-        if path.exists() and not path.is_socket():
-            raise StartError(f"--grpc_socket_path {path} is there already, and is no socket")
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
-            client.connect(str(path))
-    except (ConnectionRefusedError, FileNotFoundError):
-        if not path.absolute().parent.is_dir():
-            raise StartError(f"--grpc_socket_path {path}: there is no such folder") from None
-    except OSError as error:  # the path is too long, or forbidden
-        raise StartError(f"--grpc_socket_path {path}: {error.strerror or error}") from error
-    else:
-        raise StartError(f"--grpc_socket_path {path}: another server listens there")
-
-
 def serve(
     models: Models,
     manager: Manager,
     metrics: Metrics,
     flags: Flags,
-    listener: socket.socket | None,
+    listener: socket.socket,
     grpc_listener: socket.socket | None,
 ) -> int:
     """Listen, and serve until SIGTERM or SIGINT. Returns the number of requests that were cut off.
 
     models: what is served; manager: keeps that, and is told of changes. metrics: what is counted.
-    listener, grpc_listener: the bound sockets for REST and for gRPC, each if it is wanted.
+    listener, grpc_listener: the bound sockets for REST, and for gRPC if that is wanted.
 
     On a signal the server goes on for flags.shutdown_drain seconds, while it says that it is not ready and
     ends each connection with its next answer. Then no further connection is accepted, and requests in
@@ -106,13 +86,13 @@ def serve(
     inference = Inference(metrics, flags.check_method_names)
     api = RestApi(models, inference, metrics, flags.metrics_path)
     memory = Memory(limits.total_request_bytes)
-    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout, flags.enable_cors)
+    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout)
     grpc_server = None
-    if grpc_listener is not None or flags.grpc_socket_path is not None:
+    if grpc_listener is not None:
         from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
 
         threads = flags.grpc_max_threads or default_threads
-        grpc_server = GrpcServer(models, manager, inference, metrics, threads, flags, memory)
+        grpc_server = GrpcServer(models, manager, inference, metrics, threads, limits, memory)
         grpc_server.start(grpc_listener)
     config = uvicorn.Config(
         app,
@@ -132,14 +112,13 @@ def serve(
     # uvicorn raises the signal once more when it is done, for whoever handled it before; that is us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    if listener is not None:
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
         host, port = flags.rest_api_host, flags.rest_api_port
-        try:
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-        _log.info("Exporting HTTP/REST API at:%s:%d ...", host, port)
-    server.run(sockets=[] if listener is None else [listener])
+        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    _log.info("Exporting HTTP/REST API at:%s:%d ...", flags.rest_api_host, flags.rest_api_port)
+    server.run(sockets=[listener])
     return app.cut_off + (grpc_server.stopped() if grpc_server else 0)
 
 

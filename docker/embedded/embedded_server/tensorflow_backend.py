@@ -22,7 +22,6 @@ from tensorflow.core.protobuf import config_pb2
 from embedded_server import errors, saved_model
 from embedded_server.backend import Array
 from embedded_server.saved_model import Loaded
-from embedded_server.session_options import SessionOptions
 from embedded_server.shapes import ShapeCheck
 from embedded_server.signature import Signature, signatures_of
 
@@ -74,18 +73,25 @@ class TensorFlowBackend:
     def load(
         cls,
         version_folder: Path,
-        options: SessionOptions = SessionOptions(),  # noqa: B008  frozen
+        *,
+        intra_op_parallelism: int = 0,
+        inter_op_parallelism: int = 0,
         timeout: float = 0,
     ) -> TensorFlowBackend:
         """Load `version_folder`, which holds a saved_model.pb.
 
+        intra_op_parallelism, inter_op_parallelism: numbers of threads; 0 leaves them to TensorFlow.
         timeout: seconds after which a call is given up with DeadlineExceeded; 0 for never.
 
         Raises errors.StartError where it cannot be loaded.
         """
         tf.get_logger().setLevel(logging.ERROR)  # silences the notice that Session loading is deprecated
-        _limit_functions(options)
-        loaded = saved_model.load(version_folder, options)
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=intra_op_parallelism,
+            inter_op_parallelism_threads=inter_op_parallelism,
+        )
+        _limit_functions(intra_op_parallelism, inter_op_parallelism)
+        loaded = saved_model.load(version_folder, config)
         if loaded.functions:
             names = ", ".join(loaded.functions)
             _log.info("A session finds no variables for %s: executed as functions", names)
@@ -193,13 +199,13 @@ def _function_call(function: Any, wanted: tuple[str, ...]) -> _Call:
     return run
 
 
-def _limit_functions(options: SessionOptions) -> None:
+def _limit_functions(intra_op_parallelism: int, inter_op_parallelism: int) -> None:
     """Set the numbers of threads for functions; TensorFlow takes them once in a process."""
     with contextlib.suppress(RuntimeError):  # already set, by an earlier load
-        if options.within:
-            tf.config.threading.set_intra_op_parallelism_threads(options.within)
-        if options.between:
-            tf.config.threading.set_inter_op_parallelism_threads(options.between)
+        if intra_op_parallelism:
+            tf.config.threading.set_intra_op_parallelism_threads(intra_op_parallelism)
+        if inter_op_parallelism:
+            tf.config.threading.set_inter_op_parallelism_threads(inter_op_parallelism)
 
 
 def _array(tensor: tf.Tensor) -> Array:

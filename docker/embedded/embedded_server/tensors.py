@@ -91,11 +91,8 @@ def _read(alias: str, proto: Any, room: int) -> tuple[Array, int]:
         raise _unreadable(alias) from None
 
 
-def to_proto(array: Array, proto: Any, as_content: bool = False) -> None:
-    """Write an array into an empty TensorProto. Raises Unimplemented for a type that no field is for.
-
-    as_content: whether numbers go into tensor_content, and not into the field of their type.
-    """
+def to_proto(array: Array, proto: Any) -> None:
+    """Write an array into an empty TensorProto. Raises Unimplemented for a type that no field is for."""
     if array.dtype != np.object_ and array.dtype not in _FIELDS:
         raise Unimplemented(f"a tensor of {array.dtype} cannot be sent")
     proto.dtype = number_of(array.dtype)
@@ -103,9 +100,6 @@ def to_proto(array: Array, proto: Any, as_content: bool = False) -> None:
         proto.tensor_shape.dim.add(size=size)
     if array.dtype == np.object_:
         proto.string_val.extend(array.reshape(-1).tolist())
-        return
-    if as_content:
-        proto.tensor_content = np.ascontiguousarray(array).tobytes()
         return
     field, values = _FIELDS[array.dtype]
     flat = np.ascontiguousarray(array).reshape(-1)
