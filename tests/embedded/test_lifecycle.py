@@ -89,7 +89,7 @@ def is_listening(port: int) -> bool:
         (("--model_base_path=.", "--precision=int4"), "--precision: invalid choice: 'int4'"),
         (("--model_base_path=.", "--model_name="), "--model_name: must not be empty"),
         (("--model_base_path=.", "--tensorflow_intra_op_parallelism=-1"), "is not a whole number"),
-        (("--model_base_path=.", "--rest_api"), "unrecognized arguments: --rest_api"),
+        (("--model_base_path=.", "--rest_api"), "unknown flag --rest_api; did you mean --rest_api_"),
     ],
 )
 def test_wrong_flags(flags: tuple[str, ...], message: str) -> None:

@@ -2,7 +2,8 @@
 
 Run it as ``python -m embedded_server --rest_api_port=8501 --model_name=resnet --model_base_path=...``.
 
-flags           the command line, with TensorFlow Serving's flag names
+flags           what the command line says; command_line parses it, with TensorFlow Serving's flag names
+                and, in ignored_flags, those without a meaning here
 errors          what can go wrong, and the HTTP status of each
 signature       what a signature takes and gives, without TensorFlow
 backend         the protocol of what executes a model; tensorflow_backend and openvino_backend do
