@@ -109,7 +109,7 @@ class Server:
         assert self.process.stderr
         for line in self.process.stderr:
             self.log.append(line)
-            if "Exporting HTTP/REST API at" in line:
+            if "HTTP/REST API" in line:  # where it is, or that there is none: the last line before it serves
                 self._listens = True
                 self._changed.set()
         self._changed.set()  # the program has ended: nothing more to wait for

@@ -328,7 +328,7 @@ def test_parameters_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_batch_size: 8", "is no BatchingParameters message"),
+        ("max_batch_size: 8", "is no BatchingParameters"),
         ("no_such_field { value: 8 }", "no_such_field"),
         ("max_batch_size { value: 0 }", "max_batch_size must be at least 1; was 0"),
         ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be at least 0"),

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from embedded_server import unix_socket
 from embedded_server.errors import ServingError, StartError
 from embedded_server.flags import parse_flags
 from embedded_server.loading import import_backend
@@ -37,8 +38,10 @@ def main(arguments: Sequence[str]) -> int:
         flags = parse_flags(arguments)
         models, metrics = Models(), Metrics()
         manager = Manager(models, flags, configured_models(flags), metrics)
-        listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
+        listener = reserve_port(flags.rest_api_host, flags.rest_api_port) if flags.rest_api_port else None
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
+        if flags.grpc.socket_path is not None:
+            unix_socket.free(flags.grpc.socket_path)
         import_backend(flags.backend)
         # The wait may be for ever, and the first process of a container has no default way to end.
         for number in (signal.SIGTERM, signal.SIGINT):

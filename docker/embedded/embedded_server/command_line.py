@@ -128,13 +128,38 @@ def _add_interfaces(parser: Parser) -> None:
     add_switch("--version", default=False, help="print the versions and end")
     add("--port", type=_number(0, 65535), default=8500, help="port for gRPC, 0 for none (%(default)s)")
     add("--grpc_host", type=_text, default="127.0.0.1", help="address for gRPC (%(default)s)")
+    add("--grpc_socket_path", type=_optional, help="Unix socket for gRPC, beside the port (default: none)")
+    add(
+        "--ssl_config_file",
+        type=_optional,
+        help="SSLConfig in protobuf's text format: encrypt gRPC with its key and certificate (default: not)",
+    )
+    add_switch("--use_alts_credentials", default=False, help="not supported: must be false")
+    add(
+        "--grpc_channel_arguments",
+        default="",
+        help="KEY=VALUE,KEY=VALUE: settings of gRPC's server, such as grpc.max_connection_age_ms=2000",
+    )
+    add_switch(
+        "--enable_grpc_healthcheck_service", default=True, help="have gRPC's health service (%(default)s)"
+    )
+    add_switch(
+        "--enable_serialization_as_tensor_content",
+        default=False,
+        help="answer Predict with tensor_content instead of a field of values (%(default)s)",
+    )
     add(
         "--grpc_max_threads",
         type=_number(1, 1024),
         help="gRPC requests executed at once (default: 4 for each CPU)",
     )
-    add("--rest_api_port", type=_number(1, 65535), default=8501, help="port to listen on (%(default)s)")
-    add("--rest_api_host", type=_text, default="127.0.0.1", help="address to listen on (%(default)s)")
+    add(
+        "--rest_api_port",
+        type=_number(0, 65535),
+        default=8501,
+        help="port for REST, 0 for none (%(default)s)",
+    )
+    add("--rest_api_host", type=_text, default="127.0.0.1", help="address for REST (%(default)s)")
     add(
         "--rest_api_num_threads",
         type=_number(1, 1024),

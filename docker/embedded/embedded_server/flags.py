@@ -11,9 +11,11 @@ from pathlib import Path
 from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
 from embedded_server.command_line import make_parser, version_lines
 from embedded_server.errors import StartError
+from embedded_server.grpc_options import GrpcOptions, channel_arguments
 from embedded_server.ignored_flags import notices
 from embedded_server.limits import Limits
 from embedded_server.monitoring import metrics_path
+from embedded_server.tls import read_tls
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class Flags:
     grpc_port: int
     grpc_host: str
     grpc_max_threads: int | None
+    grpc: GrpcOptions
     rest_api_port: int
     rest_api_host: str
     rest_api_num_threads: int | None
@@ -64,8 +67,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         raise SystemExit(0)
     for notice in notices(values):
         _log.warning("%s", notice)
-    if values.port == values.rest_api_port:
-        raise StartError(f"--port and --rest_api_port are both {values.port}: they must differ")
+    _check_ports(values)
     if values.model_config_file is None and values.model_base_path is None:
         raise StartError("no model is named: add --model_base_path, or --model_config_file")
     for flag in ("model_version", "optimized_base_path"):
@@ -79,6 +81,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         grpc_port=values.port,
         grpc_host=values.grpc_host,
         grpc_max_threads=values.grpc_max_threads,
+        grpc=_grpc_options(values),
         rest_api_port=values.rest_api_port,
         rest_api_host=values.rest_api_host,
         rest_api_num_threads=values.rest_api_num_threads,
@@ -111,6 +114,25 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         check_method_names=values.enable_signature_method_name_check,
         metrics_path=metrics_path(values.monitoring_config_file),
         batching=_batching(values.enable_batching, values.batching_parameters_file),
+    )
+
+
+def _check_ports(values: Namespace) -> None:
+    if values.port == values.rest_api_port != 0:
+        raise StartError(f"--port and --rest_api_port are both {values.port}: they must differ")
+    if not values.port and not values.rest_api_port and values.grpc_socket_path is None:
+        raise StartError("--port and --rest_api_port are both 0, and there is no --grpc_socket_path")
+    if values.use_alts_credentials:
+        raise StartError("--use_alts_credentials is not supported; --ssl_config_file encrypts gRPC")
+
+
+def _grpc_options(values: Namespace) -> GrpcOptions:
+    return GrpcOptions(
+        socket_path=_path(values.grpc_socket_path),
+        tls=None if values.ssl_config_file is None else read_tls(Path(values.ssl_config_file)),
+        channel_arguments=channel_arguments(values.grpc_channel_arguments),
+        has_health_service=values.enable_grpc_healthcheck_service,
+        writes_tensor_content=values.enable_serialization_as_tensor_content,
     )
 
 
