@@ -27,9 +27,9 @@ class Parser(argparse.ArgumentParser):
         )
 
     @property
-    def flags(self) -> list[str]:
-        """The names of all flags, with their dashes."""
-        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+    def defaults(self) -> dict[str, Any]:
+        """All flags, by their names with the dashes, and their defaults."""
+        return {name: action.default for action in self._actions for name in action.option_strings}
 
     def add_switch(self, *names: str, default: bool, help: str) -> None:
         """Add a flag that is true or false; alone, it is true."""
@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         name = argument.partition("=")[0]
         if not name.startswith("-"):
             return f"unknown argument {argument!r}: flags begin with --"
-        nearest = difflib.get_close_matches(name, self.flags, n=1)
+        nearest = difflib.get_close_matches(name, self.defaults, n=1)
         return f"unknown flag {name}; " + (
             f"did you mean {nearest[0]}?" if nearest else "--help lists all of them"
         )
@@ -170,6 +170,12 @@ def _add_interfaces(parser: Parser) -> None:
         type=_number(1),
         default=30000,
         help="answer 504 after this time (%(default)s)",
+    )
+    add_switch(
+        "--rest_api_enable_cors_support",
+        "--enable_cors_support",
+        default=False,
+        help="let web pages of any origin use REST: CORS headers in every answer (%(default)s)",
     )
     add(
         "--monitoring_config_file",

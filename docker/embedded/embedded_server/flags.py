@@ -32,6 +32,7 @@ class Flags:
     rest_api_host: str
     rest_api_num_threads: int | None
     rest_api_timeout: float
+    enable_cors_support: bool
     model_name: str
     model_base_path: Path | None
     model_version: int | None
@@ -86,6 +87,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         rest_api_host=values.rest_api_host,
         rest_api_num_threads=values.rest_api_num_threads,
         rest_api_timeout=values.rest_api_timeout_in_ms / 1000,
+        enable_cors_support=values.rest_api_enable_cors_support,
         model_name=values.model_name,
         model_base_path=_path(values.model_base_path),
         model_version=values.model_version,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from embedded_server.asgi import HttpApp
+from embedded_server.asgi import CORS_HEADERS, HttpApp
 from embedded_server.connection import KEEP_ALIVE, Connection
 from embedded_server.cpus import cpu_count
 from embedded_server.errors import StartError
@@ -86,7 +86,7 @@ def serve(
     inference = Inference(metrics, flags.check_method_names)
     api = RestApi(models, inference, metrics, flags.metrics_path)
     memory = Memory(limits.total_request_bytes)
-    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout)
+    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout, flags.enable_cors_support)
     grpc_server = None
     if grpc_listener is not None or flags.grpc.socket_path is not None:
         from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
@@ -105,6 +105,7 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=CORS_HEADERS if flags.enable_cors_support else [],
         backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
     )
