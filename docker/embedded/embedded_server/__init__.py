@@ -28,7 +28,7 @@ rest            the HTTP interface
 workers         the threads that execute what comes over it
 grpc_api        the gRPC interface; grpc_options: what flags say of it, tls and unix_socket among them
 serving         sockets, signals, and the way out
-saved_model     loads a SavedModel into a session
+saved_model     loads a SavedModel into a session; session_config: its settings, by flags
 surroundings    what TensorFlow executes of an optimized signature; bodies: what OpenVINO does
 sizes           which sizes of its inputs a body takes
 standby         the whole model by TensorFlow, for requests that OpenVINO cannot answer alike

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from embedded_server import unix_socket
 from embedded_server.errors import ServingError, StartError
 from embedded_server.flags import parse_flags
-from embedded_server.loading import import_backend
+from embedded_server.loading import prepare
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import configured_models
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
         if flags.grpc.socket_path is not None:
             unix_socket.free(flags.grpc.socket_path)
-        import_backend(flags.backend)
+        prepare(flags)
         # The wait may be for ever, and the first process of a container has no default way to end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)

@@ -281,6 +281,22 @@ def _add_execution(parser: Parser) -> None:
         default=0,
         help="both of these at once, where neither is given (%(default)s: TensorFlow decides)",
     )
+    add(
+        "--tensorflow_session_config_file",
+        type=_optional,
+        help="ConfigProto of TensorFlow's session in protobuf's text format (default: none)",
+    )
+    add(
+        "--mixed_precision",
+        choices=("", "bfloat16"),
+        default="",
+        help="bfloat16: have TensorFlow compute in it, where oneDNN can on this CPU (default: not)",
+    )
+    add(
+        "--saved_model_tags",
+        default="serve",
+        help="tags of the MetaGraph to load, with commas between them (%(default)s)",
+    )
     add_switch(
         "--enable_batching", default=False, help="execute requests in flight at once together (%(default)s)"
     )

@@ -17,6 +17,7 @@ from embedded_server.limits import Limits
 from embedded_server.monitoring import metrics_path
 from embedded_server.tls import read_tls
 
+_SERVE = "serve"  # tf.saved_model.SERVING
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +50,9 @@ class Flags:
     optimized_base_path: Path | None
     intra_op_parallelism: int
     inter_op_parallelism: int
+    saved_model_tags: tuple[str, ...]
+    tensorflow_session_config_file: Path | None
+    mixed_precision: str
     limits: Limits
     shutdown_drain: int
     shutdown_grace: int
@@ -104,6 +108,9 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         optimized_base_path=_path(values.optimized_base_path),
         intra_op_parallelism=intra_op_parallelism,
         inter_op_parallelism=inter_op_parallelism,
+        saved_model_tags=_tags(values),
+        tensorflow_session_config_file=_path(values.tensorflow_session_config_file),
+        mixed_precision=values.mixed_precision,
         limits=Limits(
             request_bytes=values.max_request_bytes,
             total_request_bytes=total,
@@ -152,6 +159,17 @@ def _threads(values: Namespace) -> tuple[int, int]:
             "--tensorflow_inter_op_parallelism: leave it out, or both of them"
         )
     return (within, between) if within or between else (both, both)
+
+
+def _tags(values: Namespace) -> tuple[str, ...]:
+    tags = tuple(filter(None, values.saved_model_tags.split(","))) or (_SERVE,)
+    if values.backend == "openvino":
+        if set(tags) != {_SERVE}:
+            raise StartError(f"--saved_model_tags: --backend=openvino serves what has the tag {_SERVE} alone")
+        for flag in ("mixed_precision", "tensorflow_session_config_file"):
+            if getattr(values, flag):
+                _log.warning("--%s is ignored: it goes with --backend=tensorflow", flag)
+    return tags
 
 
 def _batching(enabled: bool, file: str | None) -> BatchingParameters | None:

@@ -21,14 +21,20 @@ from embedded_server.servable import Servable
 _log = logging.getLogger(__name__)
 
 
-def import_backend(backend: str) -> None:
+def prepare(flags: Flags) -> None:
     """Import all that loading needs: it takes seconds, and no load should wait for it.
 
     What was imported is then hidden from the garbage collector, which otherwise looks through TensorFlow's
     300,000 objects each time, for 0.1 s in which nothing is answered.
+
+    Raises StartError for settings that no load could use.
     """
-    importlib.import_module(f"embedded_server.{backend}_backend")
+    importlib.import_module(f"embedded_server.{flags.backend}_backend")
     importlib.import_module("embedded_server.warmup")
+    if flags.backend == "tensorflow":
+        from embedded_server.session_config import session_config
+
+        session_config(flags)
     gc.collect()
     gc.freeze()
 
@@ -104,6 +110,7 @@ def _load_executing_backend(
             handed_over=functools.partial(metrics.handed_over, model.name),
             postpones=True,
         )
+    from embedded_server.session_config import session_config
     from embedded_server.tensorflow_backend import TensorFlowBackend
 
     return TensorFlowBackend.load(
@@ -111,6 +118,8 @@ def _load_executing_backend(
         intra_op_parallelism=flags.intra_op_parallelism,
         inter_op_parallelism=flags.inter_op_parallelism,
         timeout=flags.rest_api_timeout,
+        tags=flags.saved_model_tags,
+        config=session_config(flags),
     )
 
 
