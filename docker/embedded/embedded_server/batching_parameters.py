@@ -79,11 +79,14 @@ class BatchingParameters:
         return sizes[bisect.bisect_left(sizes, rows)] if sizes else rows
 
 
-def read_batching_parameters(file: Path) -> BatchingParameters:
-    """Read a file of parameters. Raises StartError for what is none, or cannot be."""
+def read_batching_parameters(file: Path, named_by: str = "--batching_parameters_file") -> BatchingParameters:
+    """Read a file of parameters. Raises StartError for what is none, or cannot be.
+
+    named_by: stands before the file's name in messages.
+    """
     message = _message_class()()
-    read_message("--batching_parameters_file", file, message)
-    flag = f"--batching_parameters_file {file}"
+    read_message(named_by, file, message)
+    flag = f"{named_by} {file}"
     given = {name: getattr(message, name).value for name in _WRAPPED if message.HasField(name)}
     for name, value in given.items():
         smallest = 0 if name == "batch_timeout_micros" else 1

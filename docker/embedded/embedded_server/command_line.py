@@ -306,6 +306,11 @@ def _add_execution(parser: Parser) -> None:
         help="how they are batched, as a BatchingParameters message in text (default: TensorFlow Serving's)",
     )
     add_switch(
+        "--enable_per_model_batching_parameters",
+        default=False,
+        help="batch a version as its batching_params.pbtxt says, and not without one (%(default)s)",
+    )
+    add_switch(
         "--enable_signature_method_name_check",
         default=False,
         help="refuse to classify and regress with signatures that were not saved for it (%(default)s)",

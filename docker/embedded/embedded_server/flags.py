@@ -59,6 +59,7 @@ class Flags:
     check_method_names: bool
     metrics_path: str | None
     batching: BatchingParameters | None
+    per_model_batching: bool
 
 
 def parse_flags(arguments: Sequence[str]) -> Flags:
@@ -123,6 +124,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         check_method_names=values.enable_signature_method_name_check,
         metrics_path=metrics_path(values.monitoring_config_file),
         batching=_batching(values.enable_batching, values.batching_parameters_file),
+        per_model_batching=values.enable_per_model_batching_parameters,
     )
 
 
