@@ -93,7 +93,7 @@ class GrpcServer:
             self._server,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            _ModelService(models, manager, self._calls), self._server
+            _ModelService(models, manager, metrics, self._calls), self._server
         )
         self._health = health.HealthServicer()
         if options.has_health_service:
@@ -270,10 +270,11 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """tensorflow_serving/apis/model_service.proto."""
 
-    def __init__(self, models: Models, manager: Manager, calls: _Calls) -> None:
+    def __init__(self, models: Models, manager: Manager, metrics: Metrics, calls: _Calls) -> None:
         self._calls = calls
         self._models = models
         self._manager = manager
+        self._metrics = metrics
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         def answer() -> Any:
@@ -298,8 +299,12 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 )
             # A thread of the pool waits here, so not for ever, though TensorFlow Serving would.
             patience = min(context.time_remaining() or _LOADING_PATIENCE, _LOADING_PATIENCE)
+            before = {name: self._metrics.total(name) for name in request.metric_names}
             self._manager.reload(models_of(request.config), patience)
-            return model_management_pb2.ReloadConfigResponse()
+            response = model_management_pb2.ReloadConfigResponse()
+            for name, total in before.items():
+                response.metric.add(name=name, int64_value_increase=self._metrics.total(name) - total)
+            return response
 
         return self._calls.answer(answer, context)
 
