@@ -51,6 +51,79 @@ def test_the_table_names_the_defaults() -> None:
             assert written == str(default).lower(), flag
 
 
+# The flags of tensorflow_serving/model_servers/main.cc, as a public copy of April 2025 has them, and their
+# defaults in server.h of tensorflow/serving at 94f2d6944f31 (the last four are newer, and false or empty).
+# Read on 2026-11-26. None is a default that depends on the machine.
+MAIN_CC: dict[str, bool | int | float | str | None] = {
+    "port": 8500,
+    "grpc_socket_path": "",
+    "rest_api_port": 0,
+    "rest_api_num_threads": None,
+    "rest_api_timeout_in_ms": 30000,
+    "rest_api_enable_cors_support": False,
+    "enable_batching": False,
+    "allow_version_labels_for_unavailable_models": False,
+    "batching_parameters_file": "",
+    "enable_per_model_batching_parameters": False,
+    "model_config_file": "",
+    "model_config_file_poll_wait_seconds": 0,
+    "model_name": "default",
+    "model_base_path": "",
+    "num_load_threads": 0,
+    "num_unload_threads": 0,
+    "max_num_load_retries": 5,
+    "load_retry_interval_micros": 60_000_000,
+    "file_system_poll_wait_seconds": 1,
+    "flush_filesystem_caches": True,
+    "tensorflow_session_parallelism": 0,
+    "tensorflow_session_config_file": "",
+    "tensorflow_intra_op_parallelism": 0,
+    "tensorflow_inter_op_parallelism": 0,
+    "use_alts_credentials": False,
+    "ssl_config_file": "",
+    "platform_config_file": "",
+    "per_process_gpu_memory_fraction": 0.0,
+    "saved_model_tags": "serve",
+    "grpc_channel_arguments": "",
+    "grpc_max_threads": None,
+    "enable_model_warmup": True,
+    "num_request_iterations_for_warmup": 0,
+    "version": False,
+    "monitoring_config_file": "",
+    "remove_unused_fields_from_bundle_metagraph": True,
+    "prefer_tflite_model": False,
+    "num_tflite_pools": None,
+    "num_tflite_interpreters_per_pool": 1,
+    "enable_signature_method_name_check": False,
+    "xla_cpu_compilation_enabled": False,
+    "xla_gpu_compilation_enabled": False,
+    "enable_profiler": True,
+    "thread_pool_factory_config_file": "",
+    "mixed_precision": "",
+    "skip_initialize_tpu": False,
+    "enable_grpc_healthcheck_service": False,
+    "enable_serialization_as_tensor_content": False,
+}
+
+
+def test_a_command_line_with_every_flag_of_tensorflow_serving_is_accepted() -> None:
+    given = {"rest_api_port": 8501, "model_base_path": "/m"}
+    values = {name: 4 if default is None else default for name, default in MAIN_CC.items()} | given
+    arguments = [f"--{name}={value}" for name, value in values.items()]
+    assert parse_flags(arguments).model_base_path == Path("/m")
+
+
+def test_the_table_says_where_a_default_is_another_one() -> None:
+    table = documented()
+    theirs = DOCS.read_text().partition("| flag of this server |")[0]
+    for name, default in MAIN_CC.items():
+        written, meaning = table[f"--{name}"]
+        assert f"| `--{name}` |" in theirs
+        same = default is None or written == str(default).lower()
+        assert same or f"(there: {str(default).lower()}" in meaning, name
+    assert theirs.count("| `--") == len(MAIN_CC)
+
+
 # -------------------------------------------------------------------------------------- spelling
 
 
