@@ -12,6 +12,7 @@ import pytest
 from embedded_server.command_line import make_parser
 from embedded_server.errors import StartError
 from embedded_server.flags import Flags, parse_flags
+from embedded_server.ignored_flags import IGNORED
 from running import PATIENCE, environment
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "embedded.md"
@@ -49,6 +50,15 @@ def test_the_table_names_the_defaults() -> None:
         default = defaults[flag]
         if default not in (None, ""):
             assert written == str(default).lower(), flag
+
+
+def test_the_table_says_why_a_flag_is_ignored() -> None:
+    table = documented()
+    for flag in IGNORED:
+        meaning = table[f"--{flag.name}"][1].replace("`", "").partition(" (there: ")[0]
+        assert meaning == f"ignored: {flag.why}"
+    ignored = {flag for flag, (_, meaning) in table.items() if meaning.startswith("ignored: ")}
+    assert len(ignored) == len(IGNORED)
 
 
 # The flags of tensorflow_serving/model_servers/main.cc, as a public copy of April 2025 has them, and their

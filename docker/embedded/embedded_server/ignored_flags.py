@@ -37,11 +37,7 @@ IGNORED = (
     Ignored("per_process_gpu_memory_fraction", 0.0, _NO_GPU),
     Ignored("platform_config_file", "", "say by other flags what is in the file"),
     Ignored("prefer_tflite_model", False, f"{_NO_TFLITE}; saved_model.pb is"),
-    Ignored(
-        "remove_unused_fields_from_bundle_metagraph",
-        True,
-        "nothing but the signatures is kept of a MetaGraph",
-    ),
+    Ignored("remove_unused_fields_from_bundle_metagraph", True, "only its signatures are kept"),
     Ignored("skip_initialize_tpu", True, _NO_GPU),
     Ignored("thread_pool_factory_config_file", "", "--tensorflow_intra_op_parallelism says how many threads"),
     Ignored("xla_cpu_compilation_enabled", True, "functions that ask for XLA are compiled by it"),
