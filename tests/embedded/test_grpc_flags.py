@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from certificates import Identity, make_identity, write_ssl_config
+from conditions import wait_for
 from embedded_server.errors import StartError
 from embedded_server.flags import parse_flags
+from embedded_server.metrics import Metrics
+from embedded_server.servable import Models
+from embedded_server.serving import reserve_port, serve
 from embedded_server.tensors import from_proto, to_proto
 from embedded_server.tls import read_tls
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -103,6 +108,21 @@ def test_a_server_listens_somewhere() -> None:
     assert parse_flags(["--model_base_path=/m", "--port=0", "--rest_api_port=0", "--grpc_socket_path=s"])
 
 
+def test_a_start_that_fails_late_leaves_no_socket(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
+    reserved = reserve_port("127.0.0.1", 0)
+    manager: Any = None  # no one asks for other models
+    flags = parse_flags(["--model_base_path=/m", "--port=0", f"--grpc_socket_path={path}"])
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(reserved.getsockname())
+        other.listen()
+        with pytest.raises(StartError, match="Address already in use"):
+            serve(Models(), manager, Metrics(), flags, reserved, None)
+    reserved.close()
+    wait_for(lambda: not path.exists())
+
+
 # -------------------------------------------------------------------------------------- TLS
 
 
@@ -182,10 +202,10 @@ def test_an_ssl_config_that_cannot_be(authority: Identity, identity: Identity, t
         (good | {"client_verify": True}, "client_verify needs custom_ca, to check clients' certificates"),
         (good | {"server_cert": "server.pem"}, "server_cert is no certificate in PEM form"),
         (good | {"custom_ca": identity.key}, "custom_ca is no certificate in PEM form"),
-        (good | {"server_key": "key"}, "server_key is no private key in PEM form without a password"),
+        (good | {"server_key": "key"}, "server_key must be in PEM form, without a password"),
         (
             good | {"server_key": identity.locked_key},
-            "server_key is no private key in PEM form without a password",
+            "server_key must be in PEM form, without a password",
         ),
         (good | {"server_key": authority.key}, "server_key does not belong to server_cert"),
     ]

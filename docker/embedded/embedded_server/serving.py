@@ -116,7 +116,12 @@ def serve(
     if listener is None:
         _log.info("Exporting no HTTP/REST API: --rest_api_port is 0")
     else:
-        _listen(listener, flags)
+        try:
+            _listen(listener, flags)
+        except StartError:
+            if grpc_server is not None:
+                grpc_server.stop(0)  # removes its Unix socket
+            raise
     server.run(sockets=[] if listener is None else [listener])
     return app.cut_off + (grpc_server.stopped() if grpc_server else 0)
 

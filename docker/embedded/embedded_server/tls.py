@@ -71,4 +71,5 @@ def _check_key(what: str, key: str, certificate: str) -> None:
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise StartError(f"{what} does not belong to server_cert") from error
-            raise StartError(f"{what} is no private key in PEM form without a password") from error
+            reason = f": {error.reason}" if error.reason else ""
+            raise StartError(f"{what} must be in PEM form, without a password{reason}") from error
