@@ -82,7 +82,7 @@ class BatchingParameters:
 def read_batching_parameters(file: Path, named_by: str = "--batching_parameters_file") -> BatchingParameters:
     """Read a file of parameters. Raises StartError for what is none, or cannot be.
 
-    named_by: stands before the file's name in messages.
+    named_by: what messages put before the file's name.
     """
     message = _message_class()()
     read_message(named_by, file, message)

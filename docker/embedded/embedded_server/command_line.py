@@ -128,7 +128,11 @@ def _add_interfaces(parser: Parser) -> None:
     add_switch("--version", default=False, help="print the versions and end")
     add("--port", type=_number(0, 65535), default=8500, help="port for gRPC, 0 for none (%(default)s)")
     add("--grpc_host", type=_text, default="127.0.0.1", help="address for gRPC (%(default)s)")
-    add("--grpc_socket_path", type=_optional, help="Unix socket for gRPC, beside the port (default: none)")
+    add(
+        "--grpc_socket_path",
+        type=_optional,
+        help="Unix socket for gRPC, in addition to the port (default: none)",
+    )
     add(
         "--ssl_config_file",
         type=_optional,

@@ -78,7 +78,9 @@ def parse_flags(arguments: Sequence[str]) -> Flags:
         raise StartError("no model is named: add --model_base_path, or --model_config_file")
     for flag in ("model_version", "optimized_base_path"):
         if values.model_config_file is not None and getattr(values, flag) is not None:
-            raise StartError(f"--{flag} goes with --model_base_path; leave it out beside --model_config_file")
+            raise StartError(
+                f"--{flag} goes with --model_base_path; it cannot be combined with --model_config_file"
+            )
     total = values.max_total_request_bytes or 4 * values.max_request_bytes
     if total < values.max_request_bytes:
         raise StartError(f"--max_total_request_bytes {total} is less than one request may have")

@@ -1,4 +1,4 @@
-"""What flags say of the gRPC interface, beside its port."""
+"""What flags say of the gRPC interface, except for its port and threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What flags say of TensorFlow's sessions, beside the numbers of threads."""
+"""What flags say of TensorFlow's sessions, except for the numbers of threads."""
 
 from __future__ import annotations
 

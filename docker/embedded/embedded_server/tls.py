@@ -61,7 +61,11 @@ def _check_certificates(what: str, text: str) -> None:
 
 def _check_key(what: str, key: str, certificate: str) -> None:
     """gRPC itself would only say that it cannot bind."""
-    with tempfile.TemporaryDirectory() as name:  # readable by this user alone; ssl takes no text
+    try:
+        folder = tempfile.TemporaryDirectory()  # readable by this user alone; ssl takes no text
+    except OSError:
+        return  # there is no place to write to: gRPC has the last word
+    with folder as name:
         key_file, certificate_file = Path(name, "key"), Path(name, "certificate")
         key_file.write_text(key)
         certificate_file.write_text(certificate)
