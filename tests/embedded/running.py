@@ -31,11 +31,16 @@ def free_ports(count: int) -> list[int]:
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
+def environment() -> dict[str, str]:
+    """The variables of a process that runs the program."""
+    return {**os.environ, "PYTHONPATH": str(PACKAGE_FOLDER)}
+
+
 def start(*flags: str) -> subprocess.Popen[str]:
     """Start the program; without gRPC, unless the flags say otherwise."""
     return subprocess.Popen(
         [sys.executable, "-m", "embedded_server", "--port=0", *flags],
-        env={**os.environ, "PYTHONPATH": str(PACKAGE_FOLDER)},
+        env=environment(),
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
         text=True,
@@ -104,7 +109,7 @@ class Server:
         assert self.process.stderr
         for line in self.process.stderr:
             self.log.append(line)
-            if "Exporting HTTP/REST API at" in line:
+            if "HTTP/REST API" in line:  # where it is, or that there is none: the last line before it serves
                 self._listens = True
                 self._changed.set()
         self._changed.set()  # the program has ended: nothing more to wait for

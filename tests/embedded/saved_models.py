@@ -239,6 +239,35 @@ def write_adder(folder: Path, number: int, weight: int = 4) -> None:
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
+def write_tagged(folder: Path) -> None:
+    """Two MetaGraphs: with the tag `serve` y is x, with `serve` and `double` it is twice that."""
+    builder = tf.compat.v1.saved_model.Builder(str(folder))
+    for factor, tags in ((1, ["serve"]), (2, ["serve", "double"])):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            x = tf.compat.v1.placeholder(tf.float32, [None])
+            signature = tf.compat.v1.saved_model.predict_signature_def({"x": x}, {"y": x * factor})
+            signatures = {"serving_default": signature}
+            if factor == 1:
+                builder.add_meta_graph_and_variables(session, tags, signatures)
+            else:
+                builder.add_meta_graph(tags, signatures)
+    builder.save()
+
+
+def write_products(folder: Path) -> None:
+    """Two matrix products, which lose digits in bfloat16."""
+    module = tf.Module()
+    random = np.random.default_rng(0)
+    module.first, module.second = [
+        tf.Variable(random.normal(size=(256, 256)).astype(np.float32)) for _ in range(2)
+    ]
+    signature = _function(
+        lambda x: {"y": tf.nn.relu(x @ module.first) @ module.second},
+        x=tf.TensorSpec([None, 256], tf.float32),
+    )
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": signature})
+
+
 def write_example_counter(folder: Path) -> None:
     """Classifies and regresses serialized tf.Examples by how long they are; both read the same tensor."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import saved_models
+from conditions import wait_for
 from embedded_server.backend import Array
 from embedded_server.batching import BatchingBackend
 from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
@@ -22,6 +23,7 @@ from embedded_server.errors import (
     StartError,
     Unavailable,
 )
+from embedded_server.loading import BATCHING_FILE
 from embedded_server.tensorflow_backend import TensorFlowBackend
 from running import PATIENCE, Server, run_to_end
 
@@ -328,7 +330,7 @@ def test_parameters_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("max_batch_size: 8", "is no BatchingParameters message"),
+        ("max_batch_size: 8", "is no BatchingParameters"),
         ("no_such_field { value: 8 }", "no_such_field"),
         ("max_batch_size { value: 0 }", "max_batch_size must be at least 1; was 0"),
         ("batch_timeout_micros { value: -1 }", "batch_timeout_micros must be at least 0"),
@@ -368,3 +370,33 @@ def test_a_batching_server_answers_many_clients(models: Path, tmp_path: Path) ->
         for number, (status, answer) in enumerate(clients.map(ask, range(200))):
             expected = {"scaled": [number * number, 0, number], "total": number + 1}
             assert (status, answer) == (200, {"predictions": [expected]})
+
+
+def test_each_version_is_batched_as_its_own_file_says(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        saved_models.write_adder(tmp_path / "m" / str(number), number)
+    (tmp_path / "m" / "1" / BATCHING_FILE).write_text("max_batch_size { value: 2 }")
+    (tmp_path / "m" / "3" / BATCHING_FILE).write_text("max_batch_size { value: 0 }")
+    (tmp_path / "common").write_text("max_batch_size { value: 1 } num_batch_threads { value: 3 }")
+    config = tmp_path / "models.config"
+    model = f'name: "m" base_path: "{tmp_path}/m" model_platform: "tensorflow"'
+    config.write_text(f"model_config_list {{ config {{ {model} model_version_policy {{ all {{}} }} }} }}")
+
+    def ask(version: int, rows: int) -> tuple[int, Any]:
+        body = {"instances": [[0.0]] * rows}
+        return server.call("POST", f"/v1/models/m/versions/{version}:predict", body)
+
+    flags = ("--enable_batching", "--enable_per_model_batching_parameters", "--max_num_load_retries=0")
+    with Server(
+        *flags, f"--model_config_file={config}", f"--batching_parameters_file={tmp_path / 'common'}"
+    ) as server:
+        wait_for(lambda: ask(1, 1)[0] == ask(2, 1)[0] == 200)
+        assert ask(1, 2) == (200, {"predictions": [[1.0]] * 2})
+        message = "Task size 3 is larger than maximum input batch size 2"
+        assert ask(1, 3) == (400, {"error": message})
+        assert ask(2, 3) == (200, {"predictions": [[2.0]] * 3}), "it has no file: not batched"
+        status = server.call("GET", "/v1/models/m/versions/3")[1]["model_version_status"][0]
+        file = tmp_path / "m" / "3" / BATCHING_FILE
+        assert status["status"]["error_message"] == (
+            f"--enable_per_model_batching_parameters: {file}: max_batch_size must be at least 1; was 0"
+        )

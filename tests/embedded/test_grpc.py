@@ -319,8 +319,20 @@ def test_other_models_by_a_request(models: Path) -> None:
             config.base_path = "keras"
             assert "absolute path" in refused(stub.HandleReloadConfigRequest, request)[1]
             config.base_path = str(models / "keras")
+            attempts = "/tensorflow/cc/saved_model/load_attempt_count"
+            names = (
+                attempts,
+                attempts.replace("/", ":"),
+                attempts,
+                "/tensorflow/serving/request_count",
+                "no",
+            )
+            request.metric_names.extend(names)
             response = stub.HandleReloadConfigRequest(request, timeout=PATIENCE)
             assert response.status.error_code == 0
+            increases = {metric.name: metric.int64_value_increase for metric in response.metric}
+            assert increases == {names[0]: 1, names[1]: 1, names[3]: 0, "no": 0}
+            assert len(response.metric) == len(increases)
         body = {"instances": np.zeros((1, 8, 8, 3)).tolist()}
         assert server.call("POST", "/v1/models/new:predict", body)[0] == 200
         loaded = f'model_path="{models / "keras" / "1"}",status="success"'

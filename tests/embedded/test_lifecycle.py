@@ -83,13 +83,13 @@ def is_listening(port: int) -> bool:
         (("--model_base_path=.", "--enable_model_warmup=maybe"), "'maybe' is neither true nor false"),
         (("--model_base_path=/none",), "--model_base_path /none: No such file or directory"),
         (("--model_base_path=.", "--rest_api_port=abc"), "--rest_api_port: 'abc' is not a whole number"),
-        (("--model_base_path=.", "--rest_api_port=0"), "from 1 to 65535"),
-        (("--model_base_path=.", "--rest_api_port=65536"), "from 1 to 65535"),
+        (("--model_base_path=.", "--rest_api_port=0"), "--port and --rest_api_port are both 0"),
+        (("--model_base_path=.", "--rest_api_port=65536"), "from 0 to 65535"),
         (("--model_base_path=.", "--backend=onnx"), "--backend: invalid choice: 'onnx'"),
         (("--model_base_path=.", "--precision=int4"), "--precision: invalid choice: 'int4'"),
         (("--model_base_path=.", "--model_name="), "--model_name: must not be empty"),
         (("--model_base_path=.", "--tensorflow_intra_op_parallelism=-1"), "is not a whole number"),
-        (("--model_base_path=.", "--rest_api"), "unrecognized arguments: --rest_api"),
+        (("--model_base_path=.", "--rest_api"), "unknown flag --rest_api; did you mean --rest_api_"),
     ],
 )
 def test_wrong_flags(flags: tuple[str, ...], message: str) -> None:

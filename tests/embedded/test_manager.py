@@ -22,7 +22,7 @@ from embedded_server.errors import (
     StartError,
 )
 from embedded_server.flags import parse_flags
-from embedded_server.loading import import_backend
+from embedded_server.loading import prepare
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import ModelConfig, configured_models
@@ -38,7 +38,7 @@ NEVER = "--load_retry_interval_micros=3600000000"
 @pytest.fixture(scope="module")
 def adders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions 1, 2 and 3 of a model that adds its version."""
-    import_backend("tensorflow")
+    prepare(parse_flags(["--model_base_path=/none"]))
     folder = tmp_path_factory.mktemp("adders")
     for number in (1, 2, 3):
         saved_models.write_adder(folder / str(number), number)

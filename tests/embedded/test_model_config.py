@@ -9,6 +9,7 @@ import pytest
 from embedded_server.errors import InvalidArgument
 from embedded_server.model_config import ModelConfig, read_config_file
 from embedded_server.versions import All, Latest, Specific
+from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
 MODEL = 'name: "m" base_path: "/m" model_platform: "tensorflow"'
 
@@ -65,6 +66,7 @@ def test_several_models_of_the_old_spelling_and_none(tmp_path: Path) -> None:
         (['name: "m" base_path: "m" model_platform: "tensorflow"'], "absolute path; got base_path: 'm'"),
         (['name: "m" base_path: "/m"'], 'has no model_platform: "tensorflow"'),
         (['name: "m" base_path: "/m" model_platform: "onnx"'], "requests unsupported platform onnx"),
+        (['name: "m" base_path: "/m" model_platform: "tflite"'], "requests unsupported platform tflite"),
         (['name: "m" base_path: "/m" model_type: OTHER'], "requests unsupported platform other"),
         ([f"{MODEL} model_type: TENSORFLOW"], "Illegal setting both"),
         ([f"{MODEL} model_version_policy {{ specific {{}} }}"], "without versions"),
@@ -85,3 +87,31 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "custom").write_text("custom_model_config {}")
     with pytest.raises(InvalidArgument, match="custom_model_config cannot be served"):
         read_config_file(tmp_path / "custom")
+    (tmp_path / "list").write_text("custom_model_config_list {}")
+    with pytest.raises(InvalidArgument, match="custom_model_config_list"):
+        read_config_file(tmp_path / "list")
+
+
+KEYS = {
+    "name": 'name: "m"',
+    "base_path": 'base_path: "/m"',
+    "model_type": "model_type: TENSORFLOW",
+    "model_platform": 'model_platform: "tensorflow"',
+    "model_version_policy": "model_version_policy { all {} }",
+    "version_labels": 'version_labels { key: "stable" value: 1 }',
+    "logging_config": "logging_config { sampling_config { sampling_rate: 0.1 } }",
+}
+
+
+def test_every_key_of_a_model_is_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A key that a later release of the published messages adds has to be looked at."""
+    assert set(KEYS) == set(model_server_config_pb2.ModelConfig.DESCRIPTOR.fields_by_name)
+    keys = [text for key, text in KEYS.items() if key != "model_type"]
+    assert read(tmp_path, " ".join(keys)) == (
+        ModelConfig("m", Path("/m"), Path("/m/.optimized"), All(), {"stable": 1}),
+    )
+    assert caplog.messages == ["The logging_config of model m is ignored: requests are not logged"]
+    policies = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+    assert set(policies.DESCRIPTOR.fields_by_name) == {"latest", "all", "specific"}
+    kinds = model_server_config_pb2.ModelServerConfig.DESCRIPTOR.fields_by_name
+    assert set(kinds) == {"model_config_list", "custom_model_config"}

@@ -2,7 +2,8 @@
 
 Run it as ``python -m embedded_server --rest_api_port=8501 --model_name=resnet --model_base_path=...``.
 
-flags           the command line, with TensorFlow Serving's flag names
+flags           what the command line says; command_line parses it, with TensorFlow Serving's flag names
+                and, in ignored_flags, those without a meaning here; config_files reads messages
 errors          what can go wrong, and the HTTP status of each
 signature       what a signature takes and gives, without TensorFlow
 backend         the protocol of what executes a model; tensorflow_backend and openvino_backend do
@@ -25,9 +26,9 @@ metadata        the answers to status and metadata calls
 metrics         what is counted, for Prometheus; monitoring says where that is read
 rest            the HTTP interface
 workers         the threads that execute what comes over it
-grpc_api        the gRPC interface
+grpc_api        the gRPC interface; grpc_options: what flags say of it, tls and unix_socket among them
 serving         sockets, signals, and the way out
-saved_model     loads a SavedModel into a session
+saved_model     loads a SavedModel into a session; session_config: its settings, by flags
 surroundings    what TensorFlow executes of an optimized signature; bodies: what OpenVINO does
 sizes           which sizes of its inputs a body takes
 standby         the whole model by TensorFlow, for requests that OpenVINO cannot answer alike

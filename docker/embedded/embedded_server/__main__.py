@@ -8,9 +8,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from embedded_server import unix_socket
 from embedded_server.errors import ServingError, StartError
 from embedded_server.flags import parse_flags
-from embedded_server.loading import import_backend
+from embedded_server.loading import prepare
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import configured_models
@@ -37,9 +38,11 @@ def main(arguments: Sequence[str]) -> int:
         flags = parse_flags(arguments)
         models, metrics = Models(), Metrics()
         manager = Manager(models, flags, configured_models(flags), metrics)
-        listener = reserve_port(flags.rest_api_host, flags.rest_api_port)
+        listener = reserve_port(flags.rest_api_host, flags.rest_api_port) if flags.rest_api_port else None
         grpc_listener = reserve_port(flags.grpc_host, flags.grpc_port) if flags.grpc_port else None
-        import_backend(flags.backend)
+        if flags.grpc.socket_path is not None:
+            unix_socket.free(flags.grpc.socket_path)
+        prepare(flags)
         # The wait may be for ever, and the first process of a container has no default way to end.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)

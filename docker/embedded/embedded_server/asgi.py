@@ -30,16 +30,29 @@ _Send = Callable[[_Message], Awaitable[None]]
 
 _PIECE = 2**20  # bytes that are unpacked at once
 
+CORS_HEADERS = [
+    ("access-control-allow-origin", "*"),
+    ("access-control-allow-methods", "GET, POST"),
+    ("access-control-allow-headers", "Content-Type, Content-Encoding"),
+]
+"""In every answer, with --rest_api_enable_cors_support: they let web pages of any origin use REST."""
+
 
 class HttpApp:
     """What uvicorn calls, for each request of a Connection.
 
     api: answers. workers: where requests are executed. timeout: seconds from a request's last byte to its
-    answer.
+    answer. answers_preflights: whether browsers are told that they may ask (CORS).
     """
 
     def __init__(
-        self, api: RestApi, workers: Workers, memory: Memory, limits: Limits, timeout: float
+        self,
+        api: RestApi,
+        workers: Workers,
+        memory: Memory,
+        limits: Limits,
+        timeout: float,
+        answers_preflights: bool = False,
     ) -> None:
         self._api = api
         self._workers = workers
@@ -48,6 +61,7 @@ class HttpApp:
         self._memory = memory
         self._limits = limits
         self._timeout = timeout
+        self._answers_preflights = answers_preflights
         self._leaving = False
         self.cut_off = 0  # requests given up because the server ended
 
@@ -59,7 +73,11 @@ class HttpApp:
         connection: Connection = scope["connection"]
         try:
             body = await self._receive(connection, receive)
-            answer = await self._execute(scope, connection, body)
+            if self._answers_preflights and scope["method"] == "OPTIONS":
+                body.release()
+                answer = Answer(200, b"", b"text/plain")
+            else:
+                answer = await self._execute(scope, connection, body)
         except ServingError as error:
             answer = Answer(error.http_status, error_document(error))
         except _Disconnected:

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
+from embedded_server.config_files import read_message
 from embedded_server.cpus import cpu_count
 from embedded_server.errors import StartError
 
@@ -78,15 +79,14 @@ class BatchingParameters:
         return sizes[bisect.bisect_left(sizes, rows)] if sizes else rows
 
 
-def read_batching_parameters(file: Path) -> BatchingParameters:
-    """Read a file of parameters. Raises StartError for what is none, or cannot be."""
-    flag = f"--batching_parameters_file {file}"
-    try:
-        message = text_format.Parse(file.read_text(), _message_class()())
-    except OSError as error:
-        raise StartError(f"{flag}: {error.strerror}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise StartError(f"{flag} is no BatchingParameters message: {error}") from None
+def read_batching_parameters(file: Path, named_by: str = "--batching_parameters_file") -> BatchingParameters:
+    """Read a file of parameters. Raises StartError for what is none, or cannot be.
+
+    named_by: what messages put before the file's name.
+    """
+    message = _message_class()()
+    read_message(named_by, file, message)
+    flag = f"{named_by} {file}"
     given = {name: getattr(message, name).value for name in _WRAPPED if message.HasField(name)}
     for name, value in given.items():
         smallest = 0 if name == "batch_timeout_micros" else 1

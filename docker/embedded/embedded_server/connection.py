@@ -251,7 +251,10 @@ class Connection(HttpToolsProtocol):
             STATUS_LINE[error.http_status],
             b"content-type: application/json\r\n",
             b"content-length: %d\r\n" % len(document),
-            *[b"%s: %s\r\n" % header for header in retry_after(error.http_status)],
+            *[
+                b"%s: %s\r\n" % header
+                for header in (*self.server_state.default_headers, *retry_after(error.http_status))
+            ],
             b"connection: close\r\n\r\n",
         ]
         self.transport.write(b"".join([*lines, document]))

@@ -7,6 +7,7 @@ needs 0.55 ms, on uvloop too, and does a quarter more of them with eight connect
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import threading
@@ -24,15 +25,17 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from embedded_server import messages
+from embedded_server import messages, unix_socket
 from embedded_server.errors import Internal, InvalidArgument, Postponed, ServingError, StartError
 from embedded_server.grpc_limits import Bounds
+from embedded_server.grpc_options import GrpcOptions
 from embedded_server.inference import Inference
 from embedded_server.limits import Limits, Memory
 from embedded_server.manager import Manager
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import models_of
 from embedded_server.servable import Models, Servable
+from embedded_server.tls import Tls
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 _KEEP_ALIVE, _KEEP_ALIVE_TIMEOUT = 60, 20  # seconds between two pings; until one must be answered
@@ -59,49 +62,70 @@ class GrpcServer:
         threads: int,
         limits: Limits,
         memory: Memory,
+        options: GrpcOptions | None = None,
     ) -> None:
         """manager: is told which models to serve. threads: requests executed at once.
-        memory: what all messages together may hold."""
+        memory: what all messages together may hold. options: None for the default ones."""
+        options = options or GrpcOptions()
         self._calls = _Calls()
+        self._credentials = _credentials(options.tls) if options.tls is not None else None
+        self._socket_path = options.socket_path
         self._stopped: threading.Event | None = None
         at_once = threads + limits.queued_requests
         self._server = grpc.server(
             ThreadPoolExecutor(at_once, thread_name_prefix="grpc"),
             interceptors=[Bounds(_PREDICTION, threads, memory)],
             maximum_concurrent_rpcs=at_once,
-            options=[
-                ("grpc.so_reuseport", 0),  # or two servers could share a port, and nobody would notice
-                ("grpc.max_receive_message_length", limits.request_bytes),
-                ("grpc.max_send_message_length", -1),
-                # Whoever has vanished without a word is noticed.
-                ("grpc.keepalive_time_ms", 1000 * _KEEP_ALIVE),
-                ("grpc.keepalive_timeout_ms", 1000 * _KEEP_ALIVE_TIMEOUT),
-            ],
+            options=list(
+                {
+                    "grpc.so_reuseport": 0,  # or two servers could share a port, and neither would notice
+                    "grpc.max_receive_message_length": limits.request_bytes,
+                    "grpc.max_send_message_length": -1,
+                    # A client that has vanished without a word is noticed.
+                    "grpc.keepalive_time_ms": 1000 * _KEEP_ALIVE,
+                    "grpc.keepalive_timeout_ms": 1000 * _KEEP_ALIVE_TIMEOUT,
+                    **options.channel_arguments,
+                }.items()
+            ),
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            _PredictionService(models, inference, metrics, self._calls), self._server
+            _PredictionService(models, inference, metrics, self._calls, options.writes_tensor_content),
+            self._server,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            _ModelService(models, manager, self._calls), self._server
+            _ModelService(models, manager, metrics, self._calls), self._server
         )
         self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.has_health_service:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for service in ("", _PREDICTION, _MODEL):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
-    def start(self, reserved: socket.socket) -> None:
-        """Listen where a socket is bound, and close that.
+    def start(self, reserved: socket.socket | None) -> None:
+        """Listen where a socket is bound, and close that; and at the Unix socket of the options.
 
-        Raises StartError where somebody else has begun to listen there.
+        Raises StartError where another server has begun to listen there.
         """
-        host, port = reserved.getsockname()[:2]
-        with contextlib.closing(reserved):
-            try:
-                self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-            except RuntimeError as error:
-                raise StartError(f"cannot listen on {host}:{port}: Address already in use") from error
+        if reserved is not None:
+            host, port = reserved.getsockname()[:2]
+            with contextlib.closing(reserved):
+                self._listen(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", f"{host}:{port}")
+        if self._socket_path is not None:
+            # gRPC would replace one that is in use. It removes its own as soon as it is told to stop.
+            unix_socket.free(self._socket_path)
+            self._listen(f"unix:{self._socket_path}", str(self._socket_path))
         self._server.start()
-        _log.info("Running gRPC ModelServer at %s:%d ...", host, port)
+
+    def _listen(self, address: str, shown: str) -> None:
+        try:
+            if self._credentials is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, self._credentials)
+        except RuntimeError as error:  # which does not say why
+            refused = "" if self._credentials is None else ", or gRPC does not take the certificate"
+            raise StartError(f"cannot listen on {shown}: Address already in use{refused}") from error
+        _log.info("Running gRPC ModelServer at %s ...", shown)
 
     def leave(self) -> None:
         """Say NOT_SERVING to whoever asks for the health, and go on answering."""
@@ -125,6 +149,14 @@ class GrpcServer:
         if self._stopped is not None:
             self._stopped.wait()
         return self._calls.running
+
+
+def _credentials(tls: Tls) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(tls.key.encode(), tls.certificate.encode())],
+        root_certificates=tls.authority.encode() or None,
+        require_client_auth=tls.verifies_clients,
+    )
 
 
 class _Calls:
@@ -159,14 +191,18 @@ class _Calls:
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """tensorflow_serving/apis/prediction_service.proto."""
 
-    def __init__(self, models: Models, inference: Inference, metrics: Metrics, calls: _Calls) -> None:
+    def __init__(
+        self, models: Models, inference: Inference, metrics: Metrics, calls: _Calls, as_content: bool
+    ) -> None:
+        """as_content: see messages.predict."""
         self._calls = calls
         self._models = models
         self._inference = inference
         self._metrics = metrics
+        self._predict = functools.partial(messages.predict, as_content=as_content)
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
-        return self._measured("Predict", messages.predict, request, context)
+        return self._measured("Predict", self._predict, request, context)
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> Any:
         return self._measured("Classify", messages.classify, request, context)
@@ -234,10 +270,11 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """tensorflow_serving/apis/model_service.proto."""
 
-    def __init__(self, models: Models, manager: Manager, calls: _Calls) -> None:
+    def __init__(self, models: Models, manager: Manager, metrics: Metrics, calls: _Calls) -> None:
         self._calls = calls
         self._models = models
         self._manager = manager
+        self._metrics = metrics
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
         def answer() -> Any:
@@ -262,8 +299,12 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 )
             # A thread of the pool waits here, so not for ever, though TensorFlow Serving would.
             patience = min(context.time_remaining() or _LOADING_PATIENCE, _LOADING_PATIENCE)
+            before = {name: self._metrics.total(name) for name in request.metric_names}
             self._manager.reload(models_of(request.config), patience)
-            return model_management_pb2.ReloadConfigResponse()
+            response = model_management_pb2.ReloadConfigResponse()
+            for name, total in before.items():
+                response.metric.add(name=name, int64_value_increase=self._metrics.total(name) - total)
+            return response
 
         return self._calls.answer(answer, context)
 

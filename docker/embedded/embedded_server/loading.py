@@ -8,27 +8,38 @@ import gc
 import importlib
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from embedded_server.backend import Backend
 from embedded_server.batching import BatchingBackend
+from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
 from embedded_server.errors import Internal
 from embedded_server.flags import Flags
 from embedded_server.metrics import Metrics
 from embedded_server.model_config import ModelConfig
 from embedded_server.servable import Servable
 
+BATCHING_FILE = "batching_params.pbtxt"
+"""In a version's folder: its BatchingParameters, with --enable_per_model_batching_parameters."""
+
 _log = logging.getLogger(__name__)
 
 
-def import_backend(backend: str) -> None:
+def prepare(flags: Flags) -> None:
     """Import all that loading needs: it takes seconds, and no load should wait for it.
 
     What was imported is then hidden from the garbage collector, which otherwise looks through TensorFlow's
     300,000 objects each time, for 0.1 s in which nothing is answered.
+
+    Raises StartError for settings that no load could use.
     """
-    importlib.import_module(f"embedded_server.{backend}_backend")
+    importlib.import_module(f"embedded_server.{flags.backend}_backend")
     importlib.import_module("embedded_server.warmup")
+    if flags.backend == "tensorflow":
+        from embedded_server.session_config import session_config
+
+        session_config(flags)
     gc.collect()
     gc.freeze()
 
@@ -48,7 +59,11 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
     began = time.monotonic()
     _log.info("Loading servable version {name: %s version: %d} from %s", model.name, version, folder)
     try:
-        servable = Servable(model.name, version, load_backend(flags, metrics, model, version, folder))
+        batching = _batching(flags, folder)
+        backend = _load_backend(flags, metrics, model, version, folder)
+        if batching is not None:
+            backend = BatchingBackend(backend, batching, flags.rest_api_timeout)
+        servable = Servable(model.name, version, backend)
     except Exception:
         metrics.loaded(str(folder), time.monotonic() - began, good=False)
         raise
@@ -59,7 +74,7 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
 
         status = "OK"
         try:
-            sizes = flags.batching.sizes_to_warm_up if flags.batching is not None else ()
+            sizes = batching.sizes_to_warm_up if batching is not None else ()
             warm_up(servable, folder, flags.num_request_iterations_for_warmup, sizes)
         except Exception as error:
             servable.backend.close()
@@ -77,19 +92,19 @@ def load_servable(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
     return servable
 
 
-def load_backend(flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path) -> Backend:
+def _batching(flags: Flags, folder: Path) -> BatchingParameters | None:
+    """How requests for a version are batched; None for not at all. Raises StartError for a bad file of it."""
+    if flags.batching is None or not flags.per_model_batching:
+        return flags.batching
+    file = folder / BATCHING_FILE
+    if not file.exists():
+        return None
+    parameters = read_batching_parameters(file, "--enable_per_model_batching_parameters:")
+    return replace(parameters, num_batch_threads=flags.batching.num_batch_threads)
+
+
+def _load_backend(flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path) -> Backend:
     """What executes a version. Raises StartError where it cannot be loaded."""
-    backend = _load_executing_backend(flags, metrics, model, version, folder)
-    return (
-        backend
-        if flags.batching is None
-        else BatchingBackend(backend, flags.batching, flags.rest_api_timeout)
-    )
-
-
-def _load_executing_backend(
-    flags: Flags, metrics: Metrics, model: ModelConfig, version: int, folder: Path
-) -> Backend:
     # Imported here: each takes seconds, and a wrong flag should not have to wait for that.
     if flags.backend == "openvino":
         from embedded_server.openvino_backend import OpenVinoBackend
@@ -104,6 +119,7 @@ def _load_executing_backend(
             handed_over=functools.partial(metrics.handed_over, model.name),
             postpones=True,
         )
+    from embedded_server.session_config import session_config
     from embedded_server.tensorflow_backend import TensorFlowBackend
 
     return TensorFlowBackend.load(
@@ -111,6 +127,8 @@ def _load_executing_backend(
         intra_op_parallelism=flags.intra_op_parallelism,
         inter_op_parallelism=flags.inter_op_parallelism,
         timeout=flags.rest_api_timeout,
+        tags=flags.saved_model_tags,
+        config=session_config(flags),
     )
 
 

@@ -27,14 +27,17 @@ _METADATA_FIELD = "signature_def"
 
 
 def predict(
-    inference: Inference, servable: Servable, request: predict_pb2.PredictRequest
+    inference: Inference, servable: Servable, request: predict_pb2.PredictRequest, as_content: bool = False
 ) -> predict_pb2.PredictResponse:
-    """Raises errors.ServingError, as all functions here do."""
+    """Raises errors.ServingError, as all functions here do.
+
+    as_content: see tensors.to_proto.
+    """
     signature = request.model_spec.signature_name
     outputs = inference.predict(servable, signature, from_protos(request.inputs), request.output_filter)
     response = predict_pb2.PredictResponse(model_spec=_model_spec(servable, signature))
     for alias, array in outputs.items():
-        to_proto(array, response.outputs[alias])
+        to_proto(array, response.outputs[alias], as_content)
     return response
 
 

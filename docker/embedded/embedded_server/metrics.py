@@ -45,6 +45,11 @@ class Counter:
             labels = _bounded(labels, self._values)
             self._values[labels] = self._values.get(labels, 0) + amount
 
+    def total(self) -> int:
+        """The sum over all labels."""
+        with self._lock:
+            return sum(self._values.values())
+
     def lines(self) -> Iterator[str]:
         """As Prometheus reads it."""
         yield f"# TYPE {self.name} counter"
@@ -142,9 +147,21 @@ class Metrics:
         self._examples.add((model,), count)
         self._example_total.add((model,), count)
 
+    def total(self, name: str) -> int:
+        """What a counter has reached, over all labels; 0 for anything else.
+
+        name: as Prometheus has it, or with the slashes of TensorFlow's own names.
+        """
+        counters = [metric for metric in self._all if isinstance(metric, Counter)]
+        return sum(counter.total() for counter in counters if counter.name == name.replace("/", ":"))
+
     def page(self) -> bytes:
         """All of it, in Prometheus' text format."""
-        metrics: list[Counter | Histogram] = [
+        return "".join(f"{line}\n" for metric in self._all for line in metric.lines()).encode()
+
+    @property
+    def _all(self) -> list[Counter | Histogram]:
+        return [
             self._load_attempts,
             self._load_latency,
             self._warmup_latency,
@@ -155,7 +172,6 @@ class Metrics:
             self._runtime_latency,
             self._handed_over,
         ]
-        return "".join(f"{line}\n" for metric in metrics for line in metric.lines()).encode()
 
 
 def _bounded(labels: _Labels, known: Collection[_Labels]) -> _Labels:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from embedded_server.config_files import read_message
 from embedded_server.errors import StartError
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -21,15 +22,8 @@ def metrics_path(file: str | None) -> str | None:
     """The path at which metrics are served; None for nowhere. Raises StartError for a bad file."""
     if file is None:
         return METRICS_PATH
-    from google.protobuf import text_format
-
     config = _monitoring_config()()
-    try:
-        text_format.Parse(Path(file).read_text(encoding="utf-8"), config)
-    except OSError as error:
-        raise StartError(f"--monitoring_config_file {file}: {error.strerror}") from error
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise StartError(f"--monitoring_config_file {file} is no MonitoringConfig: {error}") from error
+    read_message("--monitoring_config_file", Path(file), config)
     prometheus = config.prometheus_config
     if not prometheus.enable:
         return None

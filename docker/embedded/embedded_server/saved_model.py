@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from tensorflow.python.saved_model import loader_impl
 from embedded_server import errors
 from embedded_server.graphs import reached
 
-SERVE_TAG = "serve"
-"""tf.saved_model.SERVING, the tag that TensorFlow Serving loads."""
+SERVE_TAGS = ("serve",)
+"""The tags of the MetaGraph that TensorFlow Serving loads by default: tf.saved_model.SERVING."""
 _SAVED_MODEL = "saved_model.pb"
 
 
@@ -42,18 +42,23 @@ class Loaded:
         self.session.close()
 
 
-def load(version_folder: Path, config: tf.compat.v1.ConfigProto) -> Loaded:
-    """Load `version_folder`, which holds a saved_model.pb. Raises errors.StartError."""
+def load(
+    version_folder: Path, config: tf.compat.v1.ConfigProto, tags: Collection[str] = SERVE_TAGS
+) -> Loaded:
+    """Load `version_folder`, which holds a saved_model.pb. Raises errors.StartError.
+
+    tags: those of the MetaGraph to load; it has these and no others.
+    """
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         with graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.load(session, [SERVE_TAG], str(version_folder))
+            meta_graph = tf.compat.v1.saved_model.load(session, list(tags), str(version_folder))
         signature_defs = dict(meta_graph.signature_def)
         lacking = _signatures_without_variables(session, signature_defs)
         functions, loaded = {}, None
         if lacking:
-            loaded = _load_functions(version_folder)
+            loaded = _load_functions(version_folder, tags)
             functions = {name: loaded.signatures[name] for name in lacking if name in loaded.signatures}
     except Exception as error:  # whatever a damaged or foreign file makes TensorFlow raise
         session.close()
@@ -74,21 +79,21 @@ def read_signature_defs(version_folder: Path) -> dict[str, Any]:
     except Exception as error:
         raise unloadable(version_folder, error) from error
     for meta_graph in saved_model.meta_graphs:
-        if list(meta_graph.meta_info_def.tags) == [SERVE_TAG]:
+        if set(meta_graph.meta_info_def.tags) == set(SERVE_TAGS):
             return dict(meta_graph.signature_def)
     raise errors.StartError(
         f"cannot load the SavedModel in {version_folder}: nothing in it has the tag serve"
     )
 
 
-def _load_functions(version_folder: Path) -> Any:
+def _load_functions(version_folder: Path, tags: Collection[str]) -> Any:
     try:
-        return tf.saved_model.load(str(version_folder), tags=[SERVE_TAG])
+        return tf.saved_model.load(str(version_folder), tags=list(tags))
     except AttributeError as error:
         if "add_slot" not in str(error):
             raise
         with _without_slots(version_folder) as folder:
-            return tf.saved_model.load(str(folder), tags=[SERVE_TAG])
+            return tf.saved_model.load(str(folder), tags=list(tags))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from embedded_server.asgi import HttpApp
+from embedded_server.asgi import CORS_HEADERS, HttpApp
 from embedded_server.connection import KEEP_ALIVE, Connection
 from embedded_server.cpus import cpu_count
 from embedded_server.errors import StartError
@@ -66,13 +66,13 @@ def serve(
     manager: Manager,
     metrics: Metrics,
     flags: Flags,
-    listener: socket.socket,
+    listener: socket.socket | None,
     grpc_listener: socket.socket | None,
 ) -> int:
     """Listen, and serve until SIGTERM or SIGINT. Returns the number of requests that were cut off.
 
     models: what is served; manager: keeps that, and is told of changes. metrics: what is counted.
-    listener, grpc_listener: the bound sockets for REST, and for gRPC if that is wanted.
+    listener, grpc_listener: the bound sockets for REST and for gRPC; None for what is not wanted.
 
     On a signal the server goes on for flags.shutdown_drain seconds, while it says that it is not ready and
     ends each connection with its next answer. Then no further connection is accepted, and requests in
@@ -86,13 +86,13 @@ def serve(
     inference = Inference(metrics, flags.check_method_names)
     api = RestApi(models, inference, metrics, flags.metrics_path)
     memory = Memory(limits.total_request_bytes)
-    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout)
+    app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout, flags.enable_cors_support)
     grpc_server = None
-    if grpc_listener is not None:
+    if grpc_listener is not None or flags.grpc.socket_path is not None:
         from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
 
         threads = flags.grpc_max_threads or default_threads
-        grpc_server = GrpcServer(models, manager, inference, metrics, threads, limits, memory)
+        grpc_server = GrpcServer(models, manager, inference, metrics, threads, limits, memory, flags.grpc)
         grpc_server.start(grpc_listener)
     config = uvicorn.Config(
         app,
@@ -105,6 +105,7 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        headers=CORS_HEADERS if flags.enable_cors_support else [],
         backlog=_BACKLOG,
         timeout_keep_alive=KEEP_ALIVE,
     )
@@ -112,14 +113,26 @@ def serve(
     # uvicorn raises the signal once more when it is done, for whoever handled it before; that is us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    if listener is None:
+        _log.info("Exporting no HTTP/REST API: --rest_api_port is 0")
+    else:
+        try:
+            _listen(listener, flags)
+        except StartError:
+            if grpc_server is not None:
+                grpc_server.stop(0)  # removes its Unix socket
+            raise
+    server.run(sockets=[] if listener is None else [listener])
+    return app.cut_off + (grpc_server.stopped() if grpc_server else 0)
+
+
+def _listen(listener: socket.socket, flags: Flags) -> None:
+    host, port = flags.rest_api_host, flags.rest_api_port
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
-        host, port = flags.rest_api_host, flags.rest_api_port
         raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    _log.info("Exporting HTTP/REST API at:%s:%d ...", flags.rest_api_host, flags.rest_api_port)
-    server.run(sockets=[listener])
-    return app.cut_off + (grpc_server.stopped() if grpc_server else 0)
+    _log.info("Exporting HTTP/REST API at:%s:%d ...", host, port)
 
 
 class _Server(uvicorn.Server):

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
 from embedded_server import errors, saved_model
 from embedded_server.backend import Array
@@ -77,21 +77,27 @@ class TensorFlowBackend:
         intra_op_parallelism: int = 0,
         inter_op_parallelism: int = 0,
         timeout: float = 0,
+        tags: Collection[str] = saved_model.SERVE_TAGS,
+        config: tf.compat.v1.ConfigProto | None = None,
     ) -> TensorFlowBackend:
         """Load `version_folder`, which holds a saved_model.pb.
 
-        intra_op_parallelism, inter_op_parallelism: numbers of threads; 0 leaves them to TensorFlow.
+        intra_op_parallelism, inter_op_parallelism: numbers of threads; 0 leaves them to `config`, or else to
+            TensorFlow.
         timeout: seconds after which a call is given up with DeadlineExceeded; 0 for never.
+        tags: those of the MetaGraph to load.
+        config: further settings of the session.
 
         Raises errors.StartError where it cannot be loaded.
         """
         tf.get_logger().setLevel(logging.ERROR)  # silences the notice that Session loading is deprecated
-        config = tf.compat.v1.ConfigProto(
-            intra_op_parallelism_threads=intra_op_parallelism,
-            inter_op_parallelism_threads=inter_op_parallelism,
-        )
-        _limit_functions(intra_op_parallelism, inter_op_parallelism)
-        loaded = saved_model.load(version_folder, config)
+        settings = tf.compat.v1.ConfigProto()
+        if config is not None:
+            settings.CopyFrom(config)
+        settings.intra_op_parallelism_threads = intra_op_parallelism or settings.intra_op_parallelism_threads
+        settings.inter_op_parallelism_threads = inter_op_parallelism or settings.inter_op_parallelism_threads
+        _configure_functions(settings)
+        loaded = saved_model.load(version_folder, settings, tags)
         if loaded.functions:
             names = ", ".join(loaded.functions)
             _log.info("A session finds no variables for %s: executed as functions", names)
@@ -199,13 +205,16 @@ def _function_call(function: Any, wanted: tuple[str, ...]) -> _Call:
     return run
 
 
-def _limit_functions(intra_op_parallelism: int, inter_op_parallelism: int) -> None:
-    """Set the numbers of threads for functions; TensorFlow takes them once in a process."""
+def _configure_functions(settings: tf.compat.v1.ConfigProto) -> None:
+    """Have functions executed as a session is, as far as TensorFlow lets us; it takes threads only once."""
+    rewriting = settings.graph_options.rewrite_options
+    if rewriting.auto_mixed_precision_onednn_bfloat16 == rewriter_config_pb2.RewriterConfig.ON:
+        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     with contextlib.suppress(RuntimeError):  # already set, by an earlier load
-        if intra_op_parallelism:
-            tf.config.threading.set_intra_op_parallelism_threads(intra_op_parallelism)
-        if inter_op_parallelism:
-            tf.config.threading.set_inter_op_parallelism_threads(inter_op_parallelism)
+        if settings.intra_op_parallelism_threads:
+            tf.config.threading.set_intra_op_parallelism_threads(settings.intra_op_parallelism_threads)
+        if settings.inter_op_parallelism_threads:
+            tf.config.threading.set_inter_op_parallelism_threads(settings.inter_op_parallelism_threads)
 
 
 def _array(tensor: tf.Tensor) -> Array:

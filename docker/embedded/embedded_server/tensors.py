@@ -2,14 +2,14 @@
 
 Reading takes both forms: the raw bytes of `tensor_content`, as numpy and tf.make_tensor_proto write them
 (nothing is copied), and a field of values for each type, where fewer values than elements mean that the
-last one is repeated. Writing gives the field of values, as TensorFlow Serving does: clients read
+last one is repeated. Writing gives the field of values, as TensorFlow Serving does by default: clients read
 `outputs["y"].float_val` without a library between.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -91,13 +91,20 @@ def _read(alias: str, proto: Any, room: int) -> tuple[Array, int]:
         raise _unreadable(alias) from None
 
 
-def to_proto(array: Array, proto: Any) -> None:
-    """Write an array into an empty TensorProto. Raises Unimplemented for a type that no field is for."""
+def to_proto(array: Array, proto: Any, as_content: bool = False) -> None:
+    """Write an array into an empty TensorProto. Raises Unimplemented for a type that no field is for.
+
+    as_content: write tensor_content, the raw bytes, instead of the field.
+    """
     if array.dtype != np.object_ and array.dtype not in _FIELDS:
         raise Unimplemented(f"a tensor of {array.dtype} cannot be sent")
     proto.dtype = number_of(array.dtype)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
+    if as_content:
+        is_text = array.dtype == np.object_
+        proto.tensor_content = _encode_strings(array.reshape(-1).tolist()) if is_text else array.tobytes()
+        return
     if array.dtype == np.object_:
         proto.string_val.extend(array.reshape(-1).tolist())
         return
@@ -166,6 +173,11 @@ def _decode_strings(alias: str, content: bytes, count: int) -> Array:
         values[index] = content[position : position + size]
         position += size
     return values
+
+
+def _encode_strings(values: Sequence[bytes]) -> bytes:
+    """What _decode_strings reads (port::EncodeStringList)."""
+    return b"".join([*(_varint(len(value)) for value in values), *values])
 
 
 def _varint(number: int) -> bytes:

@@ -56,7 +56,8 @@ def list_versions(base_path: Path) -> dict[int, Path]:
 
     Raises OSError where the base path cannot be read.
     """
-    entries = [entry for entry in base_path.iterdir() if entry.is_dir()]
+    with os.scandir(base_path) as found:  # knows folders without a look at each: the base path may vanish now
+        entries = [Path(entry.path) for entry in found if entry.is_dir()]
     # Of 7 and 007 the plain one counts, as for the task runner: the shortest name comes last, and stays.
     entries.sort(key=lambda entry: len(entry.name), reverse=True)
     numbered = {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit()}
