@@ -18,12 +18,11 @@ if TYPE_CHECKING:
         "model": "NAME of the model, or NAME@VERSION (default: `model` in invoke.yaml)",
         "source": "auto, official (the archive only) or seeded (build it here); auto takes the archive if it "
         "can be reached",
-        "url": "download this archive or Keras file instead, and keep it under --model NAME",
+        "url": "download this archive instead, and keep it under --model NAME",
         "sha256": "what the archive must have, as 64 hexadecimal digits",
         "strip-components": "leading folders of the archive to drop, as tar does (default: "
         "the version folder is found by itself)",
-        "path": "bring in a model that you have: a SavedModel's folder, the one with its version folders, an "
-        "archive (zip; tar, plain or with gzip, bzip2, xz or zstd), or a .keras or .h5 file",
+        "path": "copy a SavedModel that you have: its folder, or the one with its version folders",
     }
 )
 def download(
@@ -40,11 +39,10 @@ def download(
     Models that models/catalog.toml lists come by their name. Where their archive cannot be reached,
     the same architecture is built with seeded weights: timings hold, classes mean nothing.
 
-    Any other model comes with --model NAME and either --url (an archive or a Keras file) or --path (these,
-    or a folder, which is copied and not changed). One without a numbered folder becomes the next version.
-    Keras files that hold code are refused (docs/bringing.md). The SHA-256 of what is downloaded is
-    remembered in models/digests.json, and a later download that differs is refused. A broken connection is
-    resumed. What fails or is interrupted leaves nothing behind.
+    Any other SavedModel comes with --model NAME and either --url (a tar archive) or --path (a folder,
+    which is copied and not changed; a model without a number becomes the next version). The
+    archive's SHA-256 is remembered in models/digests.json, and a later download that differs is
+    refused. A broken connection is resumed. What fails or is interrupted leaves nothing behind.
 
     Prints the model, its folder and where its weights are from.
     """
@@ -90,7 +88,7 @@ def _bring(
         )
     if path and (sha256 or strip is not None):
         flag = "--sha256" if sha256 else "--strip-components"
-        raise SettingError(f"{flag} is about an archive that is downloaded.", f"Leave {flag} away.")
+        raise SettingError(f"{flag} is about an archive, and --path is a folder.", f"Leave {flag} away.")
     if source == "seeded" and (sha256 or strip is not None):
         flag = "--sha256" if sha256 else "--strip-components"
         raise SettingError(
@@ -126,5 +124,5 @@ def _check_url(url: str) -> None:
         what = "--url" if "@" in url else f"--url {url!r}"
         raise SettingError(
             f"{what} is not an http:// or https:// address.",
-            "Correct it; an archive that is here already is brought in with --path.",
+            "Mend it; an archive that is here already can be unpacked and brought in with --path.",
         )

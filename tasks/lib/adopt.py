@@ -97,8 +97,7 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise ModelError(
-            f"{folder} {what}.",
-            "Give --path a folder with a SavedModel (saved_model.pb), an archive, or a Keras file.",
+            f"{folder} {what}.", "Give --path a folder that holds a SavedModel (saved_model.pb)."
         )
     if (folder / store.SAVED_MODEL).is_file():
         # The name of "." or of a link is that of the folder it stands for.

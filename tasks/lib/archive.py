@@ -1,9 +1,9 @@
-"""Unpacks a tar archive from a stream, or a zip archive from a file, trusting nothing in it.
+"""Unpacks a tar archive from a stream, trusting nothing in it.
 
 What an archive of a SavedModel needs is regular files and folders, so nothing else is let in: no
-links, no devices, no name that leads out of the folder. The compression of a tar archive (gzip, bzip2, xz,
-zstd, none) is undone here and not by tarfile, which neither checks gzip's checksum in a stream nor notices
-one that was cut short between two files.
+links, no devices, no name that leads out of the folder. The compression (gzip, bzip2, xz, none) is
+undone here and not by tarfile, which neither checks gzip's checksum in a stream nor notices one
+that was cut short between two files.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import gzip
 import io
 import lzma
 import os
-import stat
 import tarfile
-import zipfile
 import zlib
 from pathlib import Path
 from typing import IO, Any, cast
@@ -25,8 +23,6 @@ from tasks.lib.errors import DownloadError
 
 _CHUNK = 64 << 10
 """Bytes handled at once."""
-_ZSTD_CHUNK = 512
-"""The same of zstd, which can make 32,000 bytes of one."""
 
 
 def unpack(source: io.BufferedReader, target: Path, strip_components: int, called: str, shown: str) -> int:
@@ -58,7 +54,10 @@ def unpack(source: io.BufferedReader, target: Path, strip_components: int, calle
                         _write(tar, entry, place, called)
                         written += entry.size
                 except (FileExistsError, NotADirectoryError) as error:
-                    raise _claimed_twice(called, entry.name) from error
+                    raise DownloadError(
+                        f"{called} has two entries that claim the same place: {entry.name!r}.",
+                        "Do not use this archive unless you trust whoever made it; it has to be packed anew.",
+                    ) from error
                 except OSError as error:
                     if disk.is_full(error):
                         raise disk.full(shown, called, written + entry.size, room) from error
@@ -67,68 +66,6 @@ def unpack(source: io.BufferedReader, target: Path, strip_components: int, calle
     except OSError as error:
         raise disk.unwritable(shown, error) from error
     return written
-
-
-def unpack_zip(file: Path, target: Path, strip_components: int, called: str, shown: str) -> int:
-    """Unpack a zip archive, which has its list of entries at its end, as `unpack` does a tar archive."""
-    written = 0
-    try:
-        disk.make_folder(target)
-        room = disk.free(target)
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            total = sum(entry.file_size for entry in entries)
-            if total > room:
-                raise disk.full(shown, called, total, room)
-            for entry in entries:
-                parts = _zip_parts(entry, strip_components, called)
-                if not parts:
-                    continue
-                place = target.joinpath(*parts)
-                try:
-                    if entry.is_dir():
-                        _make_folder(place)
-                    else:
-                        _make_folder(place.parent)
-                        with archive.open(entry) as content:
-                            written += _write_content(content, place)
-                except (FileExistsError, NotADirectoryError) as error:
-                    raise _claimed_twice(called, entry.filename) from error
-                except OSError as error:
-                    if disk.is_full(error):
-                        raise disk.full(shown, called, written + entry.file_size, room) from error
-                    raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
-        raise _damaged(called, str(error)) from error
-    except OSError as error:
-        raise disk.unwritable(shown, error) from error
-    return written
-
-
-def is_zip(start: bytes) -> bool:
-    """Whether a file that begins so is a zip archive."""
-    return start.startswith((b"PK\x03\x04", b"PK\x05\x06"))
-
-
-def _zip_parts(entry: zipfile.ZipInfo, strip: int, called: str) -> list[str]:
-    """The parts of the entry's name after stripping. Raises DownloadError if it is not safe."""
-    mode = entry.external_attr >> 16
-    if stat.S_ISLNK(mode):
-        raise _unsafe(called, "is a link", entry.filename)
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _unsafe(called, "is neither a file nor a folder", entry.filename)
-    if entry.flag_bits & 1:
-        raise _unsafe(called, "is encrypted", entry.filename)
-    if "\\" in entry.orig_filename:
-        raise _unsafe(called, "has a backslash in its name", entry.orig_filename)
-    return _safe_parts(entry.orig_filename, strip, called)
-
-
-def _claimed_twice(called: str, name: str) -> DownloadError:
-    return DownloadError(
-        f"{called} has two entries that claim the same place: {name!r}.",
-        "Do not use this archive unless you trust its maker; it has to be packed again.",
-    )
 
 
 def _make_folder(place: Path) -> None:
@@ -142,53 +79,44 @@ def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, place: Path, called: st
     content = tar.extractfile(entry)
     if content is None:
         raise _damaged(called, f"{entry.name!r} has no content")
-    try:
-        _write_content(content, place)
-    except tarfile.TarError as error:
-        raise _damaged(called, str(error)) from error
-
-
-def _write_content(content: IO[bytes], place: Path) -> int:
-    """Write a file that must not exist yet; return its bytes. Raises OSError, and what `content` raises."""
-    written = 0
     with place.open("xb") as file:
         os.fchmod(file.fileno(), disk.FILE_MODE)
-        while chunk := content.read(_CHUNK):
-            written += file.write(chunk)
-    return written
+        while True:
+            try:
+                chunk = content.read(_CHUNK)
+            except tarfile.TarError as error:
+                raise _damaged(called, str(error)) from error
+            if not chunk:
+                return
+            file.write(chunk)
 
 
 def _parts(entry: tarfile.TarInfo, strip: int, called: str) -> list[str]:
     """The parts of the entry's name after stripping. Raises DownloadError if it is not safe."""
-    parts = _safe_parts(entry.name, strip, called)
-    if entry.issym() or entry.islnk():
-        raise _unsafe(called, "is a link", entry.name)
-    if entry.ischr() or entry.isblk() or entry.isfifo():
-        raise _unsafe(called, "is a device or a pipe", entry.name)
-    if not entry.isreg() and not entry.isdir():
-        raise _unsafe(called, "is neither a file nor a folder", entry.name)
-    if entry.size < 0:
-        raise _unsafe(called, "has a negative size", entry.name)
-    return parts
+    name = entry.name
 
+    def unsafe(what: str) -> DownloadError:
+        return DownloadError(
+            f"{called} has an entry that {what}: {name!r}.",
+            "Do not use this archive unless you trust its maker; then unpack it yourself and use --path.",
+        )
 
-def _safe_parts(name: str, strip: int, called: str) -> list[str]:
-    """The parts of a name after stripping. Raises DownloadError if it leads elsewhere."""
     if name.startswith("/"):
-        raise _unsafe(called, "has an absolute name", name)
+        raise unsafe("has an absolute name")
     parts = [part for part in name.split("/") if part]
     if ".." in parts:
-        raise _unsafe(called, "leads out of the folder", name)
+        raise unsafe("leads out of the folder")
     if "\0" in name:
-        raise _unsafe(called, "has a name that no file can have", name)
+        raise unsafe("has a name that no file can have")
+    if entry.issym() or entry.islnk():
+        raise unsafe("is a link")
+    if entry.ischr() or entry.isblk() or entry.isfifo():
+        raise unsafe("is a device or a pipe")
+    if not entry.isreg() and not entry.isdir():
+        raise unsafe("is neither a file nor a folder")
+    if entry.size < 0:
+        raise unsafe("has a negative size")
     return [part for part in parts[strip:] if part != "."]
-
-
-def _unsafe(called: str, what: str, name: str) -> DownloadError:
-    return DownloadError(
-        f"{called} has an entry that {what}: {name!r}.",
-        "Do not use this archive unless you trust its maker; then unpack it yourself and use --path.",
-    )
 
 
 class _Entry(tarfile.TarInfo):
@@ -212,8 +140,8 @@ def _opened(stream: _Decompressed, called: str) -> tarfile.TarFile:
         return tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Entry, bufsize=_CHUNK)
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise DownloadError(
-            f"{called} is not a tar archive (plain, or with gzip, bzip2, xz or zstd), nor a zip archive.",
-            "Check the address or the file; unpack others yourself, and bring the folder in with --path.",
+            f"{called} is not a tar archive (plain, or compressed with gzip, bzip2 or xz).",
+            "Check the address; unpack any other kind of archive yourself, and bring it in with --path.",
         ) from error
 
 
@@ -238,8 +166,6 @@ class _Decompressed:
             self._stream = bz2.BZ2File(source)
         elif start.startswith(b"\xfd7zXZ\0"):
             self._stream = lzma.LZMAFile(source)  # noqa: SIM115 - `source` is its opener's to close
-        elif start.startswith(b"\x28\xb5\x2f\xfd"):
-            self._stream = cast(IO[bytes], _Zstandard(source))
         else:
             self._stream = cast(IO[bytes], source)
 
@@ -257,36 +183,6 @@ class _Decompressed:
             pass
         while self._source.read(_CHUNK):
             pass
-
-
-class _Zstandard:
-    """Undoes zstd. zstandard's own streams take one that was cut short for a whole one."""
-
-    def __init__(self, source: io.BufferedReader) -> None:
-        self._source = source
-        self._frame: Any = None
-        self._ready = b""
-
-    def read(self, count: int) -> bytes:
-        """Up to `count` bytes; none at the end. Raises EOFError if the end is missing, OSError if damaged."""
-        import zstandard
-
-        while not self._ready:
-            packed = self._source.read(_ZSTD_CHUNK)
-            if not packed:
-                if self._frame is not None:
-                    raise EOFError
-                return b""
-            try:
-                while packed:
-                    self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-                    self._ready += self._frame.decompress(packed)
-                    packed = self._frame.unused_data if self._frame.eof else b""
-                    self._frame = None if self._frame.eof else self._frame
-            except zstandard.ZstdError as error:
-                raise OSError(str(error)) from error
-        part, self._ready = self._ready[:count], self._ready[count:]
-        return part
 
 
 def _damaged(called: str, reason: str) -> DownloadError:

@@ -7,7 +7,6 @@ new archive can remove the line of the old one.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -29,15 +28,6 @@ class Digest:
 
 def path(paths: Paths) -> Path:
     return paths.models / "digests.json"
-
-
-def of_file(file: Path) -> str:
-    """SHA-256 of a file, in lower case. Raises OSError."""
-    with file.open("rb") as opened:
-        digest = hashlib.sha256()
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
-        return digest.hexdigest()
 
 
 def read(paths: Paths) -> dict[str, Digest]:

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from tasks.lib import console
 from tasks.lib.errors import DownloadError
@@ -52,26 +51,6 @@ def write_text(path: Path, text: str) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
-
-
-def save(source: BinaryIO, path: Path, shown: str) -> None:
-    """Write all that `source` yields into the new file `path`. Raises DownloadError if it does not fit.
-
-    shown: what the models folder is called in errors.
-    """
-    try:
-        room = free(path.parent)
-        written = 0
-        with path.open("xb") as file:
-            while chunk := source.read(1 << 18):
-                try:
-                    written += file.write(chunk)
-                except OSError as error:
-                    if is_full(error):
-                        raise full(shown, "the file", written + len(chunk), room) from error
-                    raise
-    except OSError as error:
-        raise unwritable(shown, error) from error
 
 
 def make_readable(folder: Path) -> None:

@@ -10,10 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.lib import adopt, catalog, console, digests, disk, placing, store, unpacking
+from tasks.lib import adopt, catalog, console, digests, disk, placing, store
 from tasks.lib.errors import DownloadError, ModelError, Unreachable
 from tasks.lib.settings import Paths, Settings
 from tasks.lib.store import Model, Origin, Reference
+
+FOUND_BY_ITSELF = (
+    "Leave --strip-components away (in models/catalog.toml, strip_components): "
+    "the version folder is found by itself then."
+)
 
 SOURCES = ("auto", "official", "seeded")
 
@@ -115,15 +120,19 @@ def from_url(
     sha256: str | None = None,
     strip_components: int | None = None,
 ) -> Model | None:
-    """Bring the archive or Keras file at `url` in under the name `reference`, beside what is there.
+    """Bring the archive at `url` in under the name `reference`, beside what is there.
 
-    Nothing is done if that name has a version from this URL. A SavedModel in no numbered folder becomes the
-    version in `reference`, else the next free one. Returns the newest version that the archive holds, or None
-    with settings.dry; raises as `ensure` does.
+    Nothing is done if that name has a version from this URL. Returns the newest version that the
+    archive holds, or None with settings.dry; raises as `ensure` does.
     """
     from tasks.lib.remote import public
 
     wanted = store.parse(reference)
+    if wanted.version is not None:
+        raise ModelError(
+            f"{reference!r} names a version, but the archive's folders decide the version.",
+            f"Give --model {wanted.name}.",
+        )
     entry = catalog.find(settings.paths, wanted.name)
     source = "official" if entry is not None and entry.url == url else "url"
     archive = Archive(url, source, sha256, "--sha256", strip_components)
@@ -153,14 +162,12 @@ def from_path(settings: Settings, reference: str, folder: Path) -> Model | None:
     """Copy the SavedModel in `folder` in under the name `reference`; `folder` is never changed.
 
     `folder` is a SavedModel (its version: the one in `reference`, else its name if that is a number,
-    else the next free one from 1), holds numeric version folders, or is an archive or a Keras file. What is
-    there already with the same content is not copied again. Returns the newest version that `folder` holds,
-    or None with settings.dry. Raises ModelError or DownloadError; nothing is left behind then.
+    else the next free one from 1) or holds numeric version folders. What is there already with the
+    same content is not copied again. Returns the newest version that `folder` holds, or None with
+    settings.dry. Raises ModelError or DownloadError; nothing is left behind then.
     """
     wanted = store.parse(reference)
     paths = settings.paths
-    if folder.is_file():
-        return _from_file(settings, wanted, folder)
     offered = adopt.offered(folder, wanted.version)
     if settings.dry:
         what = ", ".join(
@@ -180,30 +187,6 @@ def from_path(settings: Settings, reference: str, folder: Path) -> Model | None:
                 copies[version] = partial / str(version)
                 adopt.copy(each, copies[version], f"{wanted.name}@{version}", paths.shown(paths.models))
             with placing.placed(paths, wanted.name, copies, "path", str(folder.resolve()), None) as models:
-                return _newest(models)
-
-
-def _from_file(settings: Settings, wanted: Reference, file: Path) -> Model | None:
-    """Bring in what an archive or a Keras file of a person holds."""
-    paths = settings.paths
-    if settings.dry:
-        console.note(f"would bring in what {file} holds, into {_shown(paths, wanted.name)}")
-        return None
-    with placing.working_on(paths, wanted.name):
-        try:
-            digest = digests.of_file(file)
-        except OSError as error:
-            raise ModelError(
-                f"{file} cannot be read ({error.strerror}).", "Make it readable for you."
-            ) from error
-        # What Keras exports is never twice the same, so the file itself says whether it is there.
-        found = _there(paths, wanted, lambda origin: origin.archive_sha256 == digest, None)
-        if found is not None:
-            return found
-        with placing.workspace(paths, wanted.name) as partial:
-            versions = unpacking.versions_of(settings, wanted, file, partial, str(file), None)
-            address = str(file.resolve())
-            with placing.placed(paths, wanted.name, versions, "path", address, digest) as models:
                 return _newest(models)
 
 
@@ -246,7 +229,7 @@ def _fetch_once(settings: Settings, wanted: Reference, archive: Archive) -> list
     paths = settings.paths
     shown = paths.shown(paths.models)
     with placing.workspace(paths, wanted.name) as partial:
-        unpacked, whole = partial / "unpacked", partial / "file"
+        unpacked = partial / "unpacked"
         with RemoteFile(archive.url, settings.download) as remote:
             called = f"The archive at {remote.url}"
             room = disk.free(partial)
@@ -255,21 +238,15 @@ def _fetch_once(settings: Settings, wanted: Reference, archive: Archive) -> list
             console.note(f"downloading {remote.url}")
             with console.progress(wanted.name, remote.length) as bar:
                 remote.on_bytes = bar.update
-                stream = _buffered(remote)
-                # A zip archive has its list of entries at its end, and HDF5 its parts anywhere.
-                is_kept = stream.peek(4).startswith((b"PK", b"\x89HDF"))
-                if is_kept:
-                    disk.save(stream, whole, shown)
-                else:
-                    unpack(stream, unpacked, archive.strip_components or 0, called, shown)
+                unpack(_buffered(remote), unpacked, archive.strip_components or 0, called, shown)
             digest = remote.sha256
         _check_digest(paths, archive, remote.url, digest)
-        if is_kept:
-            versions = unpacking.versions_of(
-                settings, wanted, whole, partial, called, archive.strip_components
+        versions = _versions_in(unpacked, called, wanted.name, archive.strip_components)
+        if wanted.version is not None and wanted.version not in versions:
+            raise ModelError(
+                f"{called} holds no version {wanted.version} but {', '.join(map(str, versions))}.",
+                f"Ask for one of these, or for {wanted.name} without a version.",
             )
-        else:
-            versions = unpacking.versions_in(paths, unpacked, called, wanted, archive.strip_components)
         with placing.placed(paths, wanted.name, versions, archive.source, remote.url, digest) as models:
             try:
                 digests.record(paths, remote.url, digest)
@@ -328,6 +305,40 @@ def _check_digest(paths: Paths, archive: Archive, address: str, digest: str) -> 
             "If the new one is to be trusted, remove the line of this address from "
             f"{paths.shown(digests.path(paths))} and call again.",
         )
+
+
+def _versions_in(folder: Path, called: str, name: str, strip: int | None) -> dict[int, Path]:
+    """The version folders of the one model that was unpacked into `folder`, by number.
+
+    With `strip` None they may stand at any depth, else they must stand at the top. Raises ModelError.
+    """
+    by_hand = f"Unpack it yourself and bring the model in with `invoke download --model {name} --path FOLDER`"
+    found = [path.relative_to(folder) for path in store.saved_models(folder)]
+    stripped = f" after dropping {strip} leading folder{'' if strip == 1 else 's'}" if strip else ""
+    if not found:
+        raise ModelError(
+            f"{called} holds no SavedModel (a folder with {store.SAVED_MODEL}){stripped}.",
+            FOUND_BY_ITSELF if strip else "Check the address.",
+        )
+    numbered = {path: number for path in found if (number := store.version_number(path.name)) is not None}
+    if not numbered:
+        where = "at its top" if found[0] == Path() else f"in {found[0]}"
+        raise ModelError(
+            f"{called} holds a SavedModel {where}{stripped}, but no version folder: one named by a number.",
+            FOUND_BY_ITSELF if strip else f"{by_hand}.",
+        )
+    parents = {path.parent for path in numbered}
+    if len(parents) > 1 or len(numbered) < len(found) or len(set(numbered.values())) < len(numbered):
+        raise ModelError(
+            f"{called} holds more than one model: {', '.join(map(str, found))}.",
+            f"{by_hand}, one after the other.",
+        )
+    if strip is not None and parents != {Path()}:
+        raise ModelError(
+            f"{called} has its version folder in {next(iter(numbered))}, not at the top{stripped}.",
+            FOUND_BY_ITSELF,
+        )
+    return {number: folder / path for path, number in sorted(numbered.items(), key=lambda item: item[1])}
 
 
 def _with_content(paths: Paths, name: str, offer: adopt.Offer) -> Model | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 import tarfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,15 +26,6 @@ def tar(entries: Mapping[str, bytes | tarfile.TarInfo | None], mode: str = "w:gz
                 info.size = len(what)
                 info.mode = 0o600
                 archive.addfile(info, io.BytesIO(what))
-    return buffer.getvalue()
-
-
-def zipped(entries: Mapping[str | zipfile.ZipInfo, bytes]) -> bytes:
-    """A zip archive of these files; a name that ends in "/" is a folder."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for entry, content in entries.items():
-            archive.writestr(entry, content)
     return buffer.getvalue()
 
 

@@ -13,14 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import zstandard
 
-from tasks.lib import digests, environment, obtain, seeded, store, unpacking
-from tasks.lib.environment import Ended
+from tasks.lib import digests, obtain, seeded, store
 from tasks.lib.errors import DownloadError, ModelError, SuiteError, Unreachable
 from tasks.lib.settings import Settings
 from tasks.lib.store import Model
-from tests.unit.archives import saved_model, tar, tree, zipped
+from tests.unit.archives import saved_model, tar, tree
 from tests.unit.fileserver import Resource, Server
 
 VERSION = "1538687457"
@@ -237,10 +235,16 @@ def test_a_version_that_the_archive_does_not_hold(settings: Settings, server: Se
         (tar({"readme": b"x"}), "holds no SavedModel", "Check the address"),
         (tar({"1/saved_model.pbtxt": b"x"}), "holds no SavedModel", "Check the address"),
         (
-            tar({"a/saved_model.pb": b"x", "b/saved_model.pb": b"x"}),
-            "more than one model: a, b",
-            "--path",
+            tar({"resnet/saved_model.pb": b"x"}),
+            "holds a SavedModel in resnet, but no version folder",
+            "--path FOLDER",
         ),
+        (
+            tar({"saved_model.pb": b"x"}),
+            "holds a SavedModel at its top, but no version folder",
+            "--path FOLDER",
+        ),
+        (tar({"0/saved_model.pb": b"x"}), "in 0, but no version folder", "--path FOLDER"),
         (
             tar({"a/1/saved_model.pb": b"x", "b/2/saved_model.pb": b"x"}),
             "more than one model: a/1, b/2",
@@ -284,7 +288,7 @@ def test_a_wrong_strip_components_is_told(settings: Settings, server: Server, st
     with pytest.raises(ModelError) as caught:
         obtain.from_url(settings, "mine", url, strip_components=strip)
     assert why in caught.value.problem
-    assert caught.value.remedy == unpacking.FOUND_BY_ITSELF
+    assert caught.value.remedy == obtain.FOUND_BY_ITSELF
     assert not settings.paths.models.exists()
 
 
@@ -357,86 +361,9 @@ def test_the_catalogues_url_is_official_however_it_is_given(settings: Settings, 
     assert got(obtain.from_url(settings, "resnet", url)).origin.source == "official"
 
 
-def test_one_version_of_a_url(settings: Settings, server: Server) -> None:
-    url, _ = server.serve("/model", tar({"3/saved_model.pb": b"3", "4/saved_model.pb": b"4"}))
-    assert str(obtain.from_url(settings, "mine@3", url)) == "mine@3"
-    assert list(store.versions(settings.paths, "mine")) == [3]
-    with pytest.raises(ModelError, match="holds no version 5 but 3, 4"):
-        obtain.from_url(settings, "mine@5", url)
-
-
-@pytest.mark.parametrize("prefix", ["", "export/", "a/b/"])
-def test_an_archive_without_a_version_folder_is_the_next_version(
-    settings: Settings, server: Server, prefix: str
-) -> None:
-    first, second = (
-        server.serve(f"/{n}", tar({f"{prefix}saved_model.pb": b"x%d" % n, f"{prefix}assets/a": b""}))[0]
-        for n in (1, 2)
-    )
-    assert str(obtain.from_url(settings, "mine", first)) == "mine@1"
-    assert str(obtain.from_url(settings, "mine", second)) == "mine@2"
-    assert str(obtain.from_url(settings, "mine", first)) == "mine@1"
-    assert str(obtain.from_url(settings, "mine@9", second)) == "mine@9"
-    assert tree(settings.paths.models / "mine" / "9") == ["assets", "assets/a", "saved_model.pb"]
-
-
-def test_a_zip_archive_from_a_url(settings: Settings, server: Server) -> None:
-    url, _ = server.serve("/model", zipped({"m/7/saved_model.pb": b"x", "m/7/variables/i": b"y"}))
-    assert str(obtain.from_url(settings, "mine", url)) == "mine@7"
-    assert tree(settings.paths.models / "mine" / "7") == ["saved_model.pb", "variables", "variables/i"]
-    assert sorted(os.listdir(settings.paths.models / "mine")) == ["7", "7.origin.json"]
-    digest = hashlib.sha256(zipped({"m/7/saved_model.pb": b"x", "m/7/variables/i": b"y"})).hexdigest()
-    assert store.find(settings.paths, "mine").origin.archive_sha256 == digest
-
-
-@pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:xz", "zst"])
-def test_an_archive_that_a_person_has(settings: Settings, tmp_path: Path, mode: str) -> None:
-    files = {"export/saved_model.pb": b"graph", "export/variables/i": b"index"}
-    file = tmp_path / "model"
-    if mode == "zip":
-        file.write_bytes(zipped(files))
-    elif mode == "zst":
-        file.write_bytes(zstandard.compress(tar(files, "w")))
-    else:
-        file.write_bytes(tar(files, mode))
-    model = got(obtain.from_path(settings, "mine", file))
-    assert (str(model), model.origin.source, model.origin.address) == ("mine@1", "path", str(file))
-    assert tree(model.folder) == ["saved_model.pb", "variables", "variables/i"]
-    assert obtain.from_path(settings, "mine", file) == model
-    assert sorted(os.listdir(model.base)) == ["1", "1.origin.json"]
-
-
-def test_a_keras_file_is_exported_once(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-
-    def execute(settings: Settings, module: str, args: list[str], label: str, about: str = "") -> Ended:
-        calls.append((module, about))
-        make(Path(args[1].removeprefix("--output=")), {"saved_model.pb": b"%d" % len(calls)})
-        return Ended(0, "", tmp_path / "log")
-
-    monkeypatch.setattr(environment, "execute", execute)
-    file = tmp_path / "model.keras"
-    file.write_bytes(zipped({"config.json": b"{}", "metadata.json": b"{}", "model.weights.h5": b""}))
-    assert str(obtain.from_path(settings, "mine", file)) == "mine@1"
-    assert str(obtain.from_path(settings, "mine", file)) == "mine@1"
-    file.write_bytes(b"\x89HDF\r\n\x1a\nmore")
-    assert str(obtain.from_path(settings, "mine", file)) == "mine@2"
-    assert calls == [("embedded_server.export", "mine")] * 2
-
-
-def test_a_keras_file_that_is_refused(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "log").write_text("more\nits layer 'f' holds code\n")
-    monkeypatch.setattr(environment, "execute", lambda *_: Ended(1, "", tmp_path / "log"))
-    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(ModelError) as told:
-        obtain.from_path(settings, "mine", tmp_path / "model.h5")
-    assert told.value.problem.endswith("model.h5 is not brought in: its layer 'f' holds code.")
-    assert 'model.export("FOLDER")' in told.value.remedy
-    assert tree(settings.paths.models) == []
+def test_a_version_cannot_be_asked_of_a_url(settings: Settings) -> None:
+    with pytest.raises(ModelError, match="the archive's folders decide the version"):
+        obtain.from_url(settings, "mine@3", "http://127.0.0.1:1/x")
 
 
 # Trust
@@ -803,5 +730,5 @@ def test_a_folder_that_is_not_there(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="gone does not exist"):
         obtain.from_path(settings, "mine", tmp_path / "gone")
     (tmp_path / "file").touch()
-    with pytest.raises(DownloadError, match="file is not a tar archive"):
+    with pytest.raises(ModelError, match="file is not a folder"):
         obtain.from_path(settings, "mine", tmp_path / "file")
