@@ -99,7 +99,7 @@ def _opened(stream: _Decompressed, called: str) -> tarfile.TarFile:
         raise DownloadError(
             f"{called} is not an archive (zip, or tar: plain, or compressed with gzip, bzip2, xz or zstd), "
             "and not a Keras file.",
-            "Check the address; unpack any other kind of archive yourself, and bring it in with --path.",
+            "Check the address or path; unpack any other kind of archive yourself and use --path.",
         ) from error
 
 

@@ -22,6 +22,10 @@ FOUND_BY_ITSELF = (
     "the version folder is found by itself then."
 )
 
+CHECK = "Check the address or path."
+KERAS = (".keras", ".h5", ".hdf5")
+"""How the names of Keras files end. Only advice depends on it."""
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 """How an HDF5 file begins (HDF5 File Format Specification, II.A)."""
 _KERAS_CONFIG = "config.json"
@@ -112,9 +116,11 @@ def versions_in(folder: Path, called: str, name: str, strip: int | None) -> dict
     found = [path.relative_to(folder) for path in store.saved_models(folder)]
     stripped = f" after dropping {strip} leading folder{'' if strip == 1 else 's'}" if strip else ""
     if not found:
+        keras = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix in KERAS)
+        advice = f"Unpack it, and give --path the Keras file {keras[0]}." if keras else CHECK
         raise ModelError(
             f"{called} holds no SavedModel (a folder with {store.SAVED_MODEL}){stripped}.",
-            FOUND_BY_ITSELF if strip else "Check the address.",
+            FOUND_BY_ITSELF if strip else advice,
         )
     numbered = {path: number for path in found if (number := store.version_number(path.name)) is not None}
     if len(found) == 1 and not numbered:

@@ -170,7 +170,7 @@ def _check_digest(paths: Paths, archive: Archive, address: str, called: str, dig
         if digest != archive.sha256:
             raise DownloadError(
                 f"{called} has SHA-256 {digest}, not {archive.sha256} as {archive.told_by} says.",
-                "Check the address and the checksum; if both are right, the file was changed.",
+                "Check the address or path, and the checksum; if both are right, the file was changed.",
             )
         return
     known = digests.read(paths).get(address)

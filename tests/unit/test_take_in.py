@@ -271,6 +271,13 @@ def test_an_export_that_fails_leaves_nothing(
     assert not settings.paths.models.exists()
 
 
+def test_a_keras_file_inside_an_archive_is_pointed_out(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "own.zip").write_bytes(zipped({"a/readme": b"", "a/model.h5": KERAS_FILES["h5"]}))
+    with pytest.raises(ModelError, match="holds no SavedModel") as caught:
+        obtain.from_path(settings, "mine", tmp_path / "own.zip")
+    assert caught.value.remedy == "Unpack it, and give --path the Keras file a/model.h5."
+
+
 @ways
 def test_a_keras_file_with_an_unsafe_entry_is_not_exported(
     settings: Settings, bring: Bring, tmp_path: Path, exports: list[Path]
