@@ -23,6 +23,7 @@ from embedded_server import export
 from embedded_server.exporting import configuration
 from embedded_server.exporting.known import UNSAFE
 from embedded_server.tensorflow_backend import TensorFlowBackend
+from keras.src.saving import serialization_lib
 
 # Keras warns of what it does itself, such as how it makes NumPy arrays, and of files in the form of Keras 2.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -135,6 +136,13 @@ def mixed() -> keras.Model:
     return keras.Sequential([keras.Input((4,), name="first"), layers.Dense(3, dtype=policy)])
 
 
+def scaled() -> keras.Model:
+    """With a layer that keras.applications has for itself, as its ConvNeXt models have."""
+    from keras.src.applications.convnext import LayerScale
+
+    return keras.Sequential([keras.Input((4,), name="first"), LayerScale(0.5, 4), layers.Dense(2)])
+
+
 RANDOM = np.random.default_rng(3)
 INPUTS: dict[Callable[[], keras.Model], dict[str, Any]] = {
     cnn: {"picture": RANDOM.uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)},
@@ -144,14 +152,20 @@ INPUTS: dict[Callable[[], keras.Model], dict[str, Any]] = {
     },
     operations: {"first": RANDOM.normal(size=(3, 4)).astype(np.float32)},
     recurrent: {"words": np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 9]], np.int32)},
+    scaled: {"first": RANDOM.normal(size=(3, 4)).astype(np.float32)},
     mixed: {"first": RANDOM.normal(size=(3, 4)).astype(np.float32)},
 }
 
 
 @pytest.mark.parametrize(
     ("make", "form"),
-    # Keras itself cannot load operations from an .h5 file.
-    [(make, form) for make in INPUTS for form in (saved, saved_h5) if (make, form) != (operations, saved_h5)],
+    # Keras itself cannot load operations and such layers from an .h5 file.
+    [
+        (make, form)
+        for make in INPUTS
+        for form in (saved, saved_h5)
+        if form is saved or make not in (operations, scaled)
+    ],
     ids=lambda value: value.__name__,
 )
 def test_the_saved_model_answers_as_keras_does(
@@ -443,6 +457,7 @@ def test_what_a_configuration_may_not_name(
     reason = refused(form(small(), tmp_path, change), tmp_path, capsys)
     assert reason.startswith("the layer 'last' ")
     assert why in reason
+    assert serialization_lib.in_safe_mode() is None  # which enable_unsafe_deserialization makes False
 
 
 @pytest.mark.parametrize("name", UNSAFE)
@@ -478,11 +493,32 @@ def test_a_vocabulary_that_is_in_another_file(
         described["config"]["layers"][-1]["config"]["vocabulary"] = place
 
     source = form(model, tmp_path, change)
-    if where == "a file" and form is saved:
+    if where == "a file":
         loaded = keras.saving.load_model(source, safe_mode=False)
         assert [str(word) for word in loaded.get_layer("words").get_vocabulary()[-2:]] == ["1", "2"]
     reason = refused(source, tmp_path, capsys)
     assert reason == f"the layer 'words' reads its vocabulary from another file, {place!r}"[: len(reason)]
+
+
+def test_a_saved_model_from_another_place(
+    tmp_path: Path, marker: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A SavedModel is a program too: TensorFlow has operations that write files."""
+
+    class Evil(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 4])])
+        def serve(self, x: tf.Tensor) -> tf.Tensor:
+            with tf.control_dependencies([tf.io.write_file(str(marker), "")]):
+                return tf.identity(x)
+
+    evil = Evil()
+    tf.saved_model.save(evil, str(tmp_path / "elsewhere"), signatures={"serving_default": evil.serve})
+    layer = layers.TFSMLayer(str(tmp_path / "elsewhere"), call_endpoint="serving_default", name="evil")
+    source = saved(keras.Sequential([keras.Input((4,)), layer]), tmp_path)
+    keras.saving.load_model(source, safe_mode=False)(np.zeros((1, 4), np.float32))
+    assert ran(marker)
+    assert "the layer 'evil' is a TFSMLayer layer" in refused(source, tmp_path, capsys)
+    assert not ran(marker)
 
 
 def test_a_lambda_as_keras_2_wrote_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def export(source: Path, output: Path) -> None:
 
     source: an HDF5 file, or the folder of an unpacked .keras file. Raises Refused.
     """
-    with _checked(source) as path:
+    with _checked(source, output.parent) as path:
         try:
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:
@@ -50,15 +50,16 @@ def export(source: Path, output: Path) -> None:
 
 
 @contextmanager
-def _checked(source: Path) -> Iterator[str]:
-    """What Keras is to load, which was looked at. Raises Refused."""
+def _checked(source: Path, workplace: Path) -> Iterator[str]:
+    """The path of what Keras is to load, which was looked at. Raises Refused."""
     if source.is_dir():
         _check_folder(source)
         yield str(source)
         return
     hdf5.check(source)
     configuration.check(configuration.parsed(hdf5.configuration(source)))
-    with tempfile.TemporaryDirectory() as folder:
+    # The task runner removes the folder of the output if this program is killed.
+    with tempfile.TemporaryDirectory(dir=workplace) as folder:
         # Keras goes by the name, which may be any.
         link = Path(folder) / "model.h5"
         link.symlink_to(source.resolve())

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 
 import keras
-from keras.src import ops
+from keras.src import applications, ops
 from keras.src.models.functional import Functional
 
 _CLASSES = (
@@ -88,8 +88,9 @@ def known() -> Known:
             if hasattr(kind, "from_config"):
                 allowed.add(kind, (module.__name__, name))
     allowed.add(Functional)
-    # Models of the functional API hold x + y, x[:, 0] and the like as operations.
-    for kind in _operations():
+    # Models of the functional API hold x + y, x[:, 0] and the like as operations, and some of those in
+    # keras.applications have layers of their own.
+    for kind in (*_defined_in(ops, keras.Operation), *_defined_in(applications, keras.Layer)):
         allowed.add(kind)
     for module in map(importlib.import_module, _FUNCTIONS):
         for name, _ in inspect.getmembers(module, inspect.isfunction):
@@ -100,10 +101,11 @@ def known() -> Known:
     return allowed
 
 
-def _operations() -> Iterator[type]:
-    for found in pkgutil.iter_modules(ops.__path__):
+def _defined_in(package: ModuleType, base: type) -> Iterator[type]:
+    """The classes derived from `base` that the modules of a package of Keras define."""
+    for found in pkgutil.iter_modules(package.__path__):
         if not found.name.endswith("_test"):
-            module: ModuleType = importlib.import_module(f"{ops.__name__}.{found.name}")
+            module = importlib.import_module(f"{package.__name__}.{found.name}")
             for _, kind in inspect.getmembers(module, inspect.isclass):
-                if issubclass(kind, keras.Operation) and kind.__module__ == module.__name__:
+                if issubclass(kind, base) and kind.__module__ == module.__name__:
                     yield kind
