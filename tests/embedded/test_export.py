@@ -677,6 +677,22 @@ def test_what_keras_cannot_load_is_told_in_its_words(
         assert reason.startswith(f"Keras {keras.__version__} cannot load it: Unrecognized keyword argument")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "ValueError"),
+        ("first\n\n  last line.  \n", "last line."),
+        ("Unknown layer: 'X'. Please ensure you are using a scope", "Unknown layer: 'X'."),
+        ("It failed.\n\nException encountered: really", "really"),
+        ("\x1b[1mIt failed.\x1b[0m\n\nArguments received by Dense.call():\n  x", "It failed."),
+        ("a name \x1b]0;title\x07 of the file", "a name ]0;title of the file"),
+        ("x" * 1000, "x" * 397 + "..."),
+    ],
+)
+def test_the_reason_is_one_short_line(text: str, reason: str) -> None:
+    assert export._reason(ValueError(text)) == reason
+
+
 def test_an_unbuilt_model_is_told_in_its_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = keras.Sequential([layers.Dense(2)])
     source = saved(model, tmp_path)

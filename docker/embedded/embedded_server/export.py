@@ -22,7 +22,7 @@ from pathlib import Path
 import keras
 
 from embedded_server.exporting import configuration, hdf5
-from embedded_server.exporting.errors import Refused
+from embedded_server.exporting.errors import Refused, printable
 
 REFUSED = 3
 CONFIGURATION, WEIGHTS = "config.json", "model.weights.h5"
@@ -82,8 +82,9 @@ def _check_folder(folder: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of Keras' own reason, without the configuration and advice that may follow."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The last line of Keras' own reason, without the configuration, arguments and advice that may follow."""
+    text = str(error).partition("\nArguments received by ")[0]
+    lines = [line for line in map(printable, text.splitlines()) if line]
     reason = lines[-1] if lines else type(error).__name__
     for advice in (" Full object config:", " Please ensure ", " Make sure "):
         reason = reason.partition(advice)[0]

@@ -41,7 +41,8 @@ _PATHS = ("vocabulary",)
 def parsed(text: bytes | str) -> dict[str, Any]:
     """The configuration in `text`. Raises Refused if it is not one."""
     try:
-        configuration = json.loads(text)
+        # As Keras decodes it; by itself, json would guess the encoding.
+        configuration = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Refused(f"its configuration is not JSON ({error})") from error
     if not isinstance(configuration, dict) or "class_name" not in configuration:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 
-from embedded_server.exporting.errors import Refused, quoted
+from embedded_server.exporting.errors import Refused, printable, quoted
 
 _FILTERS = frozenset({*range(1, 7), h5py.h5z.FILTER_LZF})
 """Those that are part of HDF5 or of h5py: deflate, shuffle, fletcher32, szip, nbit, scaleoffset; lzf."""
@@ -29,7 +29,7 @@ def check(path: Path) -> None:
     except Refused:
         raise
     except Exception as error:  # h5py raises many kinds for a damaged file
-        raise Refused(f"its weights cannot be read ({' '.join(str(error).split())})") from error
+        raise Refused(f"its weights cannot be read ({printable(str(error))})") from error
     stored = path.stat().st_size
     if size > max(_SMALL, _MOST_EXPANSION * stored):
         raise Refused(f"its weights would take {size} bytes, and the file has {stored}")
@@ -41,7 +41,7 @@ def configuration(path: Path) -> bytes | str:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
     except Exception as error:
-        raise Refused(f"it cannot be read as HDF5 ({' '.join(str(error).split())})") from error
+        raise Refused(f"it cannot be read as HDF5 ({printable(str(error))})") from error
     if not isinstance(text, str | bytes):
         raise Refused("it holds no model, only weights (there is no model_config in it)")
     return text
