@@ -18,11 +18,13 @@ if TYPE_CHECKING:
         "model": "NAME of the model, or NAME@VERSION (default: `model` in invoke.yaml)",
         "source": "auto, official (the archive only) or seeded (build it here); auto takes the archive if it "
         "can be reached",
-        "url": "download this archive instead, and keep it under --model NAME",
-        "sha256": "what the archive must have, as 64 hexadecimal digits",
+        "url": "download this archive or Keras file instead, and keep it under --model NAME",
+        "sha256": "what the file must have, as 64 hexadecimal digits",
         "strip-components": "leading folders of the archive to drop, as tar does (default: "
         "the version folder is found by itself)",
-        "path": "copy a SavedModel that you have: its folder, or the one with its version folders",
+        "path": "bring in a model that you have: a SavedModel's folder, the one with its version folders, "
+        "an archive of either (.zip, .tar, .tar.gz, .tar.bz2, .tar.xz, .tar.zst), or a Keras file (.keras, "
+        ".h5)",
     }
 )
 def download(
@@ -39,9 +41,12 @@ def download(
     Models that models/catalog.toml lists come by their name. Where their archive cannot be reached,
     the same architecture is built with seeded weights: timings hold, classes mean nothing.
 
-    Any other SavedModel comes with --model NAME and either --url (a tar archive) or --path (a folder,
-    which is copied and not changed; a model without a number becomes the next version). The
-    archive's SHA-256 is remembered in models/digests.json, and a later download that differs is
+    Any other model comes with --model NAME and either --url or --path: a SavedModel as a folder (only
+    with --path) or in an archive, or a Keras file, which is exported as a SavedModel. It is copied and not
+    changed. One without a number becomes the next version, or VERSION with --model NAME@VERSION. A Keras
+    file that holds Python code is refused. docs/bringing.md says what else is.
+
+    The SHA-256 of a download is remembered in models/digests.json, and a later one that differs is
     refused. A broken connection is resumed. What fails or is interrupted leaves nothing behind.
 
     Prints the model, its folder and where its weights are from.
@@ -86,9 +91,9 @@ def _bring(
         raise SettingError(
             f"--source {source} and --{'url' if url else 'path'} contradict each other.", "Give one of them."
         )
-    if path and (sha256 or strip is not None):
+    if path and (sha256 or strip is not None) and Path(path).expanduser().is_dir():
         flag = "--sha256" if sha256 else "--strip-components"
-        raise SettingError(f"{flag} is about an archive, and --path is a folder.", f"Leave {flag} away.")
+        raise SettingError(f"{flag} is about an archive, and {path} is a folder.", f"Leave {flag} away.")
     if source == "seeded" and (sha256 or strip is not None):
         flag = "--sha256" if sha256 else "--strip-components"
         raise SettingError(
@@ -104,7 +109,7 @@ def _bring(
         _check_url(url)
         return obtain.from_url(now, reference, url, digest, strip)
     if path:
-        return obtain.from_path(now, reference, Path(path).expanduser())
+        return obtain.from_path(now, reference, Path(path).expanduser(), digest, strip)
     return obtain.ensure(now, reference, source, digest, strip)
 
 
@@ -124,5 +129,5 @@ def _check_url(url: str) -> None:
         what = "--url" if "@" in url else f"--url {url!r}"
         raise SettingError(
             f"{what} is not an http:// or https:// address.",
-            "Mend it; an archive that is here already can be unpacked and brought in with --path.",
+            "Correct it; a file that is on this machine already comes with --path.",
         )

@@ -35,7 +35,7 @@ class Offer:
         try:
             return store.files_digest({file.name: file.source for file in self.files})
         except OSError as error:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
 
 
 def offered(folder: Path, version: int | None = None) -> list[Offer]:
@@ -52,7 +52,7 @@ def offered(folder: Path, version: int | None = None) -> list[Offer]:
             Offer(number, tuple(_files(each, folder))) for number, each in _version_folders(folder, version)
         ]
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def copy(offer: Offer, target: Path, label: str, shown: str) -> None:
@@ -82,12 +82,13 @@ def _copy_file(source: Path, place: Path) -> None:
     try:
         reader = source.open("rb")
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     with reader, place.open("xb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
 
 
-def _unreadable(error: OSError) -> ModelError:
+def unreadable(error: OSError) -> ModelError:
+    """The error for a file of a person's own that cannot be read."""
     return ModelError(
         f"{error.filename} cannot be read ({error.strerror}).", "Make it readable for you, and call again."
     )
@@ -95,9 +96,10 @@ def _unreadable(error: OSError) -> ModelError:
 
 def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None, Path]]:
     if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+        what = "is neither a folder nor a file" if folder.exists() else "does not exist"
         raise ModelError(
-            f"{folder} {what}.", "Give --path a folder that holds a SavedModel (saved_model.pb)."
+            f"{folder} {what}.",
+            "Give --path a SavedModel's folder (with saved_model.pb), an archive of it, or a Keras file.",
         )
     if (folder / store.SAVED_MODEL).is_file():
         # The name of "." or of a link is that of the folder it stands for.

@@ -1,8 +1,8 @@
 """Unpacks a tar archive from a stream, trusting nothing in it.
 
 What an archive of a SavedModel needs is regular files and folders, so nothing else is let in: no
-links, no devices, no name that leads out of the folder. The compression (gzip, bzip2, xz, none) is
-undone here and not by tarfile, which neither checks gzip's checksum in a stream nor notices one
+links, no devices, no name that leads out of the folder. The compression (gzip, bzip2, xz, zstd, none)
+is undone here and not by tarfile, which neither checks gzip's checksum in a stream nor notices one
 that was cut short between two files.
 """
 
@@ -12,17 +12,15 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
 from tasks.lib import disk
 from tasks.lib.errors import DownloadError
-
-_CHUNK = 64 << 10
-"""Bytes handled at once."""
+from tasks.lib.unpacking import CHUNK, Unpacking, damaged
 
 
 def unpack(source: io.BufferedReader, target: Path, strip_components: int, called: str, shown: str) -> int:
@@ -36,87 +34,46 @@ def unpack(source: io.BufferedReader, target: Path, strip_components: int, calle
     unsafe or stands twice, or does not fit on the disk; what was unpacked till then is left there.
     """
     stream = _Decompressed(source, called)
-    written = 0
     try:
-        disk.make_folder(target)
-        room = disk.free(target)
+        unpacking = Unpacking(target, strip_components, called, shown)
         with _opened(stream, called) as tar:
             while (entry := _next(tar, called)) is not None:
-                parts = _parts(entry, strip_components, called)
-                if not parts:
-                    continue
-                place = target.joinpath(*parts)
-                try:
-                    if entry.isdir():
-                        _make_folder(place)
-                    else:
-                        _make_folder(place.parent)
-                        _write(tar, entry, place, called)
-                        written += entry.size
-                except (FileExistsError, NotADirectoryError) as error:
-                    raise DownloadError(
-                        f"{called} has two entries that claim the same place: {entry.name!r}.",
-                        "Do not use this archive unless you trust whoever made it; it has to be packed anew.",
-                    ) from error
-                except OSError as error:
-                    if disk.is_full(error):
-                        raise disk.full(shown, called, written + entry.size, room) from error
-                    raise
+                what = _refused(entry)
+                if what is not None:
+                    raise unpacking.unsafe(entry.name, what)
+                unpacking.add(entry.name, entry.size, None if entry.isdir() else _content(tar, entry, called))
         stream.drain()
     except OSError as error:
         raise disk.unwritable(shown, error) from error
-    return written
+    return unpacking.written
 
 
-def _make_folder(place: Path) -> None:
-    if place.exists() and not place.is_dir():
-        raise FileExistsError(place)
-    disk.make_folder(place)
+def _refused(entry: tarfile.TarInfo) -> str | None:
+    """Why the entry is not one that a SavedModel needs; None if it is."""
+    if entry.issym() or entry.islnk():
+        return "is a link"
+    if entry.ischr() or entry.isblk() or entry.isfifo():
+        return "is a device or a pipe"
+    if not entry.isreg() and not entry.isdir():
+        return "is neither a file nor a folder"
+    if entry.size < 0:
+        return "has a negative size"
+    return None
 
 
-def _write(tar: tarfile.TarFile, entry: tarfile.TarInfo, place: Path, called: str) -> None:
-    """Write a file that must not exist yet. Raises OSError, and DownloadError for a damaged archive."""
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo, called: str) -> Iterator[bytes]:
+    """The content of a file, piece by piece. Raises DownloadError for a damaged archive."""
     content = tar.extractfile(entry)
     if content is None:
-        raise _damaged(called, f"{entry.name!r} has no content")
-    with place.open("xb") as file:
-        os.fchmod(file.fileno(), disk.FILE_MODE)
-        while True:
-            try:
-                chunk = content.read(_CHUNK)
-            except tarfile.TarError as error:
-                raise _damaged(called, str(error)) from error
-            if not chunk:
-                return
-            file.write(chunk)
-
-
-def _parts(entry: tarfile.TarInfo, strip: int, called: str) -> list[str]:
-    """The parts of the entry's name after stripping. Raises DownloadError if it is not safe."""
-    name = entry.name
-
-    def unsafe(what: str) -> DownloadError:
-        return DownloadError(
-            f"{called} has an entry that {what}: {name!r}.",
-            "Do not use this archive unless you trust its maker; then unpack it yourself and use --path.",
-        )
-
-    if name.startswith("/"):
-        raise unsafe("has an absolute name")
-    parts = [part for part in name.split("/") if part]
-    if ".." in parts:
-        raise unsafe("leads out of the folder")
-    if "\0" in name:
-        raise unsafe("has a name that no file can have")
-    if entry.issym() or entry.islnk():
-        raise unsafe("is a link")
-    if entry.ischr() or entry.isblk() or entry.isfifo():
-        raise unsafe("is a device or a pipe")
-    if not entry.isreg() and not entry.isdir():
-        raise unsafe("is neither a file nor a folder")
-    if entry.size < 0:
-        raise unsafe("has a negative size")
-    return [part for part in parts[strip:] if part != "."]
+        raise damaged(called, f"{entry.name!r} has no content")
+    while True:
+        try:
+            chunk = content.read(CHUNK)
+        except tarfile.TarError as error:
+            raise damaged(called, str(error)) from error
+        if not chunk:
+            return
+        yield chunk
 
 
 class _Entry(tarfile.TarInfo):
@@ -137,11 +94,12 @@ class _Entry(tarfile.TarInfo):
 
 def _opened(stream: _Decompressed, called: str) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Entry, bufsize=_CHUNK)
+        return tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", tarinfo=_Entry, bufsize=CHUNK)
     except (tarfile.TarError, ValueError, OverflowError) as error:
         raise DownloadError(
-            f"{called} is not a tar archive (plain, or compressed with gzip, bzip2 or xz).",
-            "Check the address; unpack any other kind of archive yourself, and bring it in with --path.",
+            f"{called} is not an archive (zip, or tar: plain, or compressed with gzip, bzip2, xz or zstd), "
+            "and not a Keras file.",
+            "Check the address or path; unpack any other kind of archive yourself and use --path.",
         ) from error
 
 
@@ -149,7 +107,7 @@ def _next(tar: tarfile.TarFile, called: str) -> tarfile.TarInfo | None:
     try:
         return tar.next()
     except (tarfile.TarError, ValueError, OverflowError) as error:
-        raise _damaged(called, str(error)) from error
+        raise damaged(called, str(error)) from error
 
 
 class _Decompressed:
@@ -160,12 +118,18 @@ class _Decompressed:
         self._called = called
         start = source.peek(6)
         self._stream: IO[bytes]
+        self._errors: tuple[type[Exception], ...] = (OSError, zlib.error, lzma.LZMAError)
         if start.startswith(b"\x1f\x8b"):
             self._stream = cast(IO[bytes], gzip.GzipFile(fileobj=source, mode="rb"))
         elif start.startswith(b"BZh"):
             self._stream = bz2.BZ2File(source)
         elif start.startswith(b"\xfd7zXZ\0"):
             self._stream = lzma.LZMAFile(source)  # noqa: SIM115 - `source` is its opener's to close
+        elif start.startswith(b"\x28\xb5\x2f\xfd"):
+            from backports import zstd  # here, as few archives need it
+
+            self._stream = cast(IO[bytes], zstd.ZstdFile(source))
+            self._errors = (OSError, zstd.ZstdError)
         else:
             self._stream = cast(IO[bytes], source)
 
@@ -173,20 +137,13 @@ class _Decompressed:
         try:
             return self._stream.read(count)
         except EOFError as error:
-            raise _damaged(self._called, "its end is missing") from error
-        except (OSError, zlib.error, lzma.LZMAError) as error:
-            raise _damaged(self._called, str(error)) from error
+            raise damaged(self._called, "its end is missing") from error
+        except self._errors as error:
+            raise damaged(self._called, str(error)) from error
 
     def drain(self) -> None:
         """Read to the end, so that checksums are checked and every byte is counted."""
-        while self.read(_CHUNK):
+        while self.read(CHUNK):
             pass
-        while self._source.read(_CHUNK):
+        while self._source.read(CHUNK):
             pass
-
-
-def _damaged(called: str, reason: str) -> DownloadError:
-    return DownloadError(
-        f"{called} is cut short or damaged ({reason}).",
-        "Download it again; if that does not help, the archive itself is broken: get it from elsewhere.",
-    )

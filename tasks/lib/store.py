@@ -42,7 +42,7 @@ class Origin:
     """The URL or folder; for seeded weights, the recipe and seed. Where a person had a hand in it, the
     version folder itself."""
     archive_sha256: str | None
-    """Of the archive as downloaded; None where there was none."""
+    """Of the archive or Keras file as it came; None where there was none."""
     content_sha256: str
     """Of the version folder's files and their names."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def tar(entries: Mapping[str, bytes | tarfile.TarInfo | None], mode: str = "w:gz
                 info.size = len(what)
                 info.mode = 0o600
                 archive.addfile(info, io.BytesIO(what))
+    return buffer.getvalue()
+
+
+def zipped(entries: Mapping[str, bytes | None], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive of files (bytes) and folders (None)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(f"{name}/" if content is None else name, content or b"")
     return buffer.getvalue()
 
 

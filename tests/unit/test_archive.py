@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -36,12 +37,18 @@ def refused(content: bytes, target: Path, strip: int = 0) -> DownloadError:
     return caught.value
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_every_compression_is_undone(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("compression", ["plain", "gzip", "bzip2", "xz", "zstd"])
+def test_every_compression_is_undone(tmp_path: Path, compression: str) -> None:
     noise = os.urandom(400_000)
-    assert run(tar({"a": None, "a/b/c": b"see", "noise": noise}, mode), tmp_path / "out") == len(noise) + 3
+    content = COMPRESSORS[compression](tar({"a": None, "a/b/c": b"see", "noise": noise}, "w"))
+    assert run(content, tmp_path / "out") == len(noise) + 3
     assert tree(tmp_path / "out") == ["a", "a/b", "a/b/c", "noise"]
     assert (tmp_path / "out/noise").read_bytes() == noise
+
+
+def test_zstd_of_several_frames_is_one_archive(tmp_path: Path) -> None:
+    whole = tar({"m/saved_model.pb": os.urandom(2000)}, "w")
+    assert run(zstd.compress(whole[:900]) + zstd.compress(whole[900:]), tmp_path / "out") == 2000
 
 
 def test_modes_are_ours_whatever_umask_and_archive_say(tmp_path: Path) -> None:
@@ -108,11 +115,20 @@ def test_two_entries_for_one_place_are_refused(tmp_path: Path) -> None:
     assert "same place" in refused(tar({"a": b"1", "./a": None}), tmp_path / "file").problem
 
 
+def test_a_name_of_another_system_is_refused(tmp_path: Path) -> None:
+    for number, (name, why) in enumerate(
+        [("C:/windows/x", "absolute"), ("m\\..\\x", "backslash"), ("c:x", "absolute")]
+    ):
+        error = refused(tar({"m/saved_model.pb": b"x", name: b"y"}), tmp_path / str(number))
+        assert why in error.problem
+
+
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
+    "zstd": zstd.compress,
 }
 
 
@@ -132,10 +148,14 @@ def test_a_plain_tar_that_ends_between_two_files_is_refused(tmp_path: Path) -> N
     assert "cut short or damaged" in error.problem
 
 
-def test_a_wrong_gzip_checksum_is_noticed(tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_noticed(tmp_path: Path) -> None:
     content = bytearray(saved_model())
     content[-5] ^= 1
-    assert "cut short or damaged" in refused(bytes(content), tmp_path / "out").problem
+    assert "cut short or damaged" in refused(bytes(content), tmp_path / "gzip").problem
+    checked = {zstd.CompressionParameter.checksum_flag: 1}
+    content = bytearray(zstd.compress(saved_model(), options=checked))
+    content[-1] ^= 1
+    assert "cut short or damaged" in refused(bytes(content), tmp_path / "zstd").problem
 
 
 def zipped() -> bytes:
@@ -158,8 +178,8 @@ def zipped() -> bytes:
     ],
     ids=["empty", "one byte", "html", "compressed text", "compressed nothing", "zip", "noise"],
 )
-def test_what_is_no_tar_archive_is_called_so(tmp_path: Path, content: bytes) -> None:
-    assert "is not a tar archive" in refused(content, tmp_path / "out").problem
+def test_what_is_no_archive_is_called_so(tmp_path: Path, content: bytes) -> None:
+    assert "is not an archive" in refused(content, tmp_path / "out").problem
 
 
 PLAIN = tar({"m": None, "m/saved_model.pb": b"x" * 700, "m/long" + "g" * 120: b"end"}, "w").rstrip(

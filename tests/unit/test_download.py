@@ -98,7 +98,7 @@ def test_a_folder_comes(invoke: CommandLine, tmp_path: Path) -> None:
         ("--model ../mine --url {url}", "'../mine' cannot be the name of a model", "letter or digit"),
         ("--model samples --url {url}", "models/ keeps something else there", "letter or digit"),
         ("--model mine@new --url {url}", "'new' in 'mine@new' is not a version", "mine@NUMBER"),
-        ("--model mine@3 --url {url}", "the archive's folders decide the version", "Give --model mine."),
+        ("--model mine@3 --url {url}", "mine.tar.gz holds no version 3 but 7", "for mine without a version"),
         ("--model mine --path gone", "gone does not exist", "--path"),
         (
             "--model mine --url {closed}",
