@@ -198,8 +198,10 @@ def _size_told(refusal: str, height: int, width: int) -> tuple[int, int] | None:
     if shapes is not None:
         had, wanted = ([int(shapes[n]) for n in numbers] for numbers in ((1, 2), (3, 4)))
         sides = [side * w / h for side, w, h in zip((height, width), wanted, had, strict=True) if h]
-        if len(sides) == 2 and all(side == int(side) and 0 < side <= _LARGEST_SIDE for side in sides):
-            return int(sides[0]), int(sides[1])
+        # Crops around the middle of odd sides are a pixel larger.
+        whole = [int(side) if side == int(side) else 2 * round(side / 2) for side in sides]
+        if len(whole) == 2 and all(0 < side <= _LARGEST_SIDE for side in whole):
+            return whole[0], whole[1]
     numbers = _VALUES.search(refusal)
     for channels in (3, 1) if numbers is not None else ():
         side = math.isqrt(int(numbers[1]) // channels)  # type: ignore[index]
