@@ -191,3 +191,32 @@ def test_batches_are_warmed_up_in_the_sizes_that_they_will_have(tmp_path: Path) 
     warmup.warm_up(Servable("m", 1, backend), tmp_path / "1", batch_sizes=(4, 8))
     sizes = [len(inputs[saved_models.PHOTO_INPUT]) for _, inputs, _ in backend.answered]
     assert sizes == [1, 4, 8]
+
+
+def test_a_sample_is_asked_where_there_are_some(module: Path) -> None:
+    """Of the default signature the first; lines that are none are passed by."""
+    folder = module.parent / warmup.SAMPLES_FOLDER / module.name
+    folder.mkdir(parents=True)
+    bodies = (
+        "no JSON",
+        '{"signature_name": "scalar", "inputs": 1}',
+        '{"instances": [[5, 6]]}',
+        '{"instances": [[7, 8]]}',
+    )
+    (folder / warmup.REQUESTS).write_text("".join(f"{body}\n" for body in bodies))
+    backend = Watched(module)
+    warmup.warm_up(Servable("module", 3, backend), module)
+    ((signature, inputs, _),) = backend.answered
+    assert signature == "serving_default"
+    assert inputs["x"].tolist() == [[5, 6]]
+    backend.close()
+
+
+def test_a_sample_that_is_refused_is_no_reason_to_fail(module: Path) -> None:
+    folder = module.parent / warmup.SAMPLES_FOLDER / module.name
+    folder.mkdir(parents=True)
+    (folder / warmup.REQUESTS).write_text('{"instances": [[1, 2, 3]]}\n')
+    backend = Watched(module)
+    warmup.warm_up(Servable("module", 3, backend), module)
+    assert "Matrix size-incompatible" in backend.refused[0]
+    backend.close()

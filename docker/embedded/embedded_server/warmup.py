@@ -2,13 +2,16 @@
 
 Recorded requests are read from where TensorFlow Serving reads them, and count as it counts them
 (servables/tensorflow/saved_model_warmup_util.cc): at most 1000, and if one fails, so does the load. A model
-without any is asked once with an input made up from its signature, which may fail.
+without any is asked once with the first of its samples, or with an input made up from its signature; that may
+fail.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
@@ -21,14 +24,18 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from embedded_server import messages
 from embedded_server.backend import Array, Backend
+from embedded_server.decoding import decode_predict
 from embedded_server.errors import InvalidArgument, Postponed, ServingError, Unimplemented
 from embedded_server.inference import Inference
 from embedded_server.metrics import Metrics
+from embedded_server.parsing import parse_request
 from embedded_server.servable import Servable
 from embedded_server.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 REQUESTS_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 """Below the version folder: a TFRecord of PredictionLog messages."""
+SAMPLES_FOLDER, REQUESTS = ".samples", "requests.jsonl"
+"""Next to the version folders: predict bodies, one a line, in a folder for each version."""
 MAX_RECORDS = 1000
 # 64 x 64 black pixels, by tf.io.encode_jpeg(optimize_size=True). Not made here: TensorFlow would start an
 # eager context with threads of its own for that. For the same reason tf.data does not read the records.
@@ -53,7 +60,7 @@ def warm_up(
     """
     file = version_folder / REQUESTS_FILE
     if not file.exists():
-        _make_up(servable.backend, batch_sizes)
+        _make_up(servable.backend, version_folder, batch_sizes)
         return
     inference = Inference(Metrics())  # nobody should find these requests among those that were counted
     count = 0
@@ -102,14 +109,14 @@ def _replay(inference: Inference, servable: Servable, record: PredictionLog) -> 
         raise Unimplemented(f"Unsupported log_type for warmup: {kind}")
 
 
-def _make_up(backend: Backend, batch_sizes: Sequence[int]) -> None:
-    """Ask the default signature, or the first one, with whatever input it takes."""
+def _make_up(backend: Backend, version_folder: Path, batch_sizes: Sequence[int]) -> None:
+    """Ask the default signature, or the first one, with a sample of it, or whatever input it takes."""
     signatures = {name: known for name, known in backend.signatures.items() if known.inputs}
     if not signatures:
         return
     signature = signatures.get(DEFAULT_SIGNATURE) or signatures[min(signatures)]
     failure: ServingError | None = None
-    for inputs in made_up_inputs(signature):
+    for inputs in itertools.chain(_sampled(version_folder, signature), made_up_inputs(signature)):
         try:
             _to_the_end(functools.partial(backend.run, signature.name, inputs))
             if all(spec.shape and spec.shape[0] is None for spec in signature.inputs.values()):
@@ -122,6 +129,19 @@ def _make_up(backend: Backend, batch_sizes: Sequence[int]) -> None:
     # It would be wrong to guess why: perhaps the model takes only some sizes, or some texts.
     reason = "its inputs cannot be made up" if failure is None else str(failure).partition("\n")[0]
     _log.info("No warm-up of signature %s: %s", signature.name, reason)
+
+
+def _sampled(version_folder: Path, signature: Signature) -> Iterator[dict[str, Array]]:
+    """The first sample request to the signature, if make_samples.py has made some."""
+    file = version_folder.parent / SAMPLES_FOLDER / version_folder.name / REQUESTS
+    try:
+        with file.open("rb") as lines:
+            for line in lines:
+                with contextlib.suppress(ServingError):  # of another signature, or edited by a person
+                    yield dict(decode_predict(parse_request(line), {signature.name: signature}).inputs)
+                    return
+    except OSError:
+        return
 
 
 def made_up_inputs(signature: Signature) -> Iterator[dict[str, Array]]:
