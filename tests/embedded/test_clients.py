@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import saved_models
 from running import PATIENCE, Server
 
@@ -61,3 +62,21 @@ def test_ovmsclient(photo_server: Server, tmp_path: Path, protocol: str) -> None
     np.testing.assert_array_equal(
         np.array(got["outputs"]["probabilities"], np.float32), np.array(expected["probabilities"], np.float32)
     )
+
+
+def test_the_loop_of_the_article(photo_server: Server) -> None:
+    """As its client asks: a photo in base64, in a text of its own making, ten times, with requests."""
+    encoded = base64.b64encode(saved_models.photo(0)).decode("utf-8")
+    text = f'{{"instances" : [{{"b64": "{encoded}"}}]}}'
+    url = f"http://127.0.0.1:{photo_server.port}/v1/models/photos:predict"
+    total, classes = 0.0, []
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy is for the way out
+        for _ in range(10):
+            response = session.post(url, data=text, timeout=PATIENCE)
+            response.raise_for_status()
+            total += response.elapsed.total_seconds()
+            classes.append(response.json()["predictions"][0]["classes"])
+    assert total > 0
+    assert len(set(classes)) == 1
+    assert isinstance(classes[0], int)

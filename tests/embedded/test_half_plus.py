@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +78,39 @@ def test_regress_and_classify(server: Server, model: str, first: list[float]) ->
         200,
         {"results": [[["", value]] for value in first]},
     )
+
+
+# Bodies and answers of the guide to the REST API (g3doc/api_rest.md), sent by curl as it shows.
+GUIDE = (
+    ("half_plus_three:predict", {"instances": [1.0, 2.0, 5.0]}, {"predictions": [3.5, 4.0, 5.5]}),
+    (
+        "half_plus_three:regress",
+        {"signature_name": "regress_x_to_y", "examples": [{"x": 1.0}, {"x": 2.0}]},
+        {"results": [3.5, 4.0]},
+    ),
+    (
+        "half_plus_three:classify",
+        {"signature_name": "classify_x_to_y", "examples": [{"x": 1.0}, {"x": 2.0}]},
+        {"results": [[["", 3.5]], [["", 4.0]]]},
+    ),
+    ("half_plus_two:predict", {"instances": [1.0, 2.0, 5.0]}, {"predictions": [2.5, 3.0, 4.5]}),
+)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize(("path", "body", "answer"), GUIDE, ids=[path for path, *_ in GUIDE])
+def test_the_lines_of_the_guide(
+    server: Server, path: str, body: dict[str, Any], answer: dict[str, Any]
+) -> None:
+    url = f"http://127.0.0.1:{server.port}/v1/models/{path}"
+    command = ["curl", "-s", "--noproxy", "*", "-d", json.dumps(body), "-X", "POST", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    assert json.loads(done.stdout) == answer
+
+
+def test_the_status_that_the_guide_shows(server: Server) -> None:
+    status = {"version": "123", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+    assert server.call("GET", "/v1/models/half_plus_three") == (200, {"model_version_status": [status]})
 
 
 def test_several_tasks_at_once(server: Server) -> None:
