@@ -49,6 +49,8 @@ def predict(
     if sum(map(bool, (photo, inputs, samples))) != 1:
         raise SettingError("Several things are named to be sent.", "Give a photo, --inputs or --samples.")
     place = Path(photo or inputs).expanduser() if photo or inputs else None
+    if place is not None:
+        asking.check_place(place)
     if its.dry:
         what = place or "the samples of the model"
         console.note(f"would send {what} to a running server and show its {TOP} best classes, or its values")

@@ -48,6 +48,14 @@ def can_classify(signature: Signature) -> bool:
     return inputs.takes_photos(signature) and agreement.scores_output(signature) is not None
 
 
+def check_place(place: Path) -> None:
+    """Raises SuiteError, before any server is looked for, if `place` holds neither photos nor requests."""
+    if place.suffix.lower() in inputs.REQUEST_SUFFIXES:
+        inputs.requests_in(place)
+    else:
+        inputs.photos_in(place)
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a server was asked, and what it answered."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tasks.lib import predict
-from tasks.lib.errors import ServerError, SettingError
+from tasks.lib.errors import ServerError, SettingError, SuiteError
 from tasks.lib.settings import Settings
 
 
@@ -30,3 +32,20 @@ def test_where_no_server_runs_the_line_that_starts_one_is_told(
 def test_a_variant_that_does_not_exist_is_told(settings: Settings) -> None:
     with pytest.raises(SettingError, match="There is no variant 'stok'"):
         predict.server_to_ask(settings, "resnet", "stok")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("none.jpg", None, "There is no photo or folder"),
+        ("none.jsonl", None, "cannot be read"),
+        ("some.jsonl", b"{}", "is no predict, classify or regress request"),
+    ],
+)
+def test_what_cannot_be_sent_is_told_first(
+    tmp_path: Path, name: str, content: bytes | None, problem: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SuiteError, match=problem):
+        predict.check_place(tmp_path / name)
