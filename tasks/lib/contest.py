@@ -265,10 +265,14 @@ class _Event:
         return max(allowed.get(one.precision, min(allowed.values())) for one in both)
 
     def _signature(self, metadata: Mapping[str, Any]) -> Signature:
-        """The one that is measured: the person's, or the default one."""
+        """The one that is measured: the person's, that of their first request, or the default one."""
         if self.contest.signature:
             return named_signature(metadata, self.contest.signature)
         signature = default_signature(metadata)
+        place = self.contest.inputs
+        if place is not None and place.suffix.lower() in inputs.REQUEST_SUFFIXES:
+            name = inputs.signature_of(inputs.requests_in(place)[0].body, signature.name)
+            return named_signature(metadata, name)
         if signature.name != DEFAULT_SIGNATURE:
             others = ", ".join(name for name in signature_names(metadata) if name != signature.name)
             choice = f"; --signature chooses another one ({others})" if others else ""

@@ -151,6 +151,16 @@ def test_inputs_of_ones_own(desk: Desk, tmp_path: Path) -> None:
     assert done.verdict.agreement.inputs == 2
 
 
+def test_inputs_say_which_signature_is_measured(desk: Desk, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"signature_name": "other", "instances": [[1, 2]]}\n')
+    with pytest.raises(SuiteError, match="The model has no signature 'other'"):
+        run(desk, "stock", "stock", inputs=mine)
+    mine.write_text('{"signature_name": "serving_default", "instances": [[1, 2]]}\n')
+    [done] = run(desk, "stock", "stock", inputs=mine)
+    assert done.verdict is not None
+
+
 # A model that does not gain
 
 
