@@ -10,9 +10,9 @@ from invoke import Collection, Context
 from tasks.edge import settings, task
 
 if TYPE_CHECKING:
-    from tasks.lib.contest import Contest
-    from tasks.lib.record import Content
-    from tasks.lib.settings import Plan, Settings
+    from tasks.lib.benchmark.contest import Contest
+    from tasks.lib.common.settings import Plan, Settings
+    from tasks.lib.results.record import Content
 
 CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any servers (a,b: replicas)"
 MOST = 1000
@@ -82,10 +82,11 @@ def benchmark(
     """
     from pathlib import Path
 
-    from tasks.lib import samples, tolerance
-    from tasks.lib.contest import Contest
-    from tasks.lib.report import check_format
-    from tasks.lib.values import number
+    from tasks.lib.benchmark.contest import Contest
+    from tasks.lib.common.tables import check_format
+    from tasks.lib.common.values import number
+    from tasks.lib.measure import tolerance
+    from tasks.lib.models import samples
 
     its = settings(c)
     check_format(format)
@@ -111,7 +112,9 @@ def benchmark(
 
 def measure(its: Settings, asked: Contest, format: str, gate: float | None = None) -> None:
     """Run a benchmark, print and save it. Raises SuiteError as it does, and if `gate` is not passed."""
-    from tasks.lib import console, contest, record, results
+    from tasks.lib.benchmark import contest
+    from tasks.lib.common import console
+    from tasks.lib.results import folders, record
 
     done: list[record.Record] = []
     try:
@@ -123,7 +126,7 @@ def measure(its: Settings, asked: Contest, format: str, gate: float | None = Non
             content = record.content(done)
             _print(content, format)
             # Only now: a folder that cannot be written to must not hide what took minutes to measure.
-            folder = results.write(its.paths, content)
+            folder = folders.write(its.paths, content)
             console.note(f"saved: {its.paths.shown(folder)}/ (report.html, result.json)")
     contest.check_outcome(done, gate)
 
@@ -135,12 +138,12 @@ def show(c: Context, result: str, format: str = "text") -> None:
     """Print a saved benchmark again."""
     from pathlib import Path
 
-    from tasks.lib import results
-    from tasks.lib.report import check_format
+    from tasks.lib.common.tables import check_format
+    from tasks.lib.results import folders
 
     settings(c)
     check_format(format)
-    _print(results.read(Path(result)), format)
+    _print(folders.read(Path(result)), format)
 
 
 @task(
@@ -158,13 +161,14 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
     """
     from pathlib import Path
 
-    from tasks.lib import console, record, results
-    from tasks.lib.report import check_format, render
+    from tasks.lib.common import console
+    from tasks.lib.common.tables import check_format, render
+    from tasks.lib.results import folders, record
 
     settings(c)
     check_format(format)
-    both = [results.read(Path(name)) for name in (first, second)]
-    for warning in results.warnings(*both):
+    both = [folders.read(Path(name)) for name in (first, second)]
+    for warning in folders.warnings(*both):
         console.note(f"careful: {warning}")
     rows = [
         {"result": name, **row}
@@ -177,7 +181,7 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
 
 def _check_alone(alone: bool, compared: Mapping[str, str]) -> None:
     """Raises SettingError for a flag that means nothing where nothing is compared."""
-    from tasks.lib.errors import SettingError
+    from tasks.lib.common.errors import SettingError
 
     given = [flag for flag, value in compared.items() if value]
     if alone and given:
@@ -188,8 +192,8 @@ def _check_alone(alone: bool, compared: Mapping[str, str]) -> None:
 
 
 def _protocol(text: str) -> str | None:
-    from tasks.lib.errors import SettingError
-    from tasks.lib.settings import PROTOCOLS
+    from tasks.lib.common.errors import SettingError
+    from tasks.lib.common.settings import PROTOCOLS
 
     if text and text not in PROTOCOLS:
         raise SettingError(f"There is no protocol {text!r}.", f"Choose one of: {', '.join(PROTOCOLS)}.")
@@ -197,7 +201,7 @@ def _protocol(text: str) -> str | None:
 
 
 def _connections(text: str) -> list[int]:
-    from tasks.lib.values import whole_number
+    from tasks.lib.common.values import whole_number
 
     return list(dict.fromkeys(whole_number(one, "--connections", 1, MOST) for one in text.split(",")))
 
@@ -205,7 +209,7 @@ def _connections(text: str) -> list[int]:
 def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
     from dataclasses import replace
 
-    from tasks.lib.values import number, share
+    from tasks.lib.common.values import number, share
 
     plan = its.benchmark.plan
     if rate:
@@ -218,9 +222,10 @@ def _plan(its: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
 
 
 def _print(content: Content, format: str) -> None:
-    from tasks.lib import console, record
-    from tasks.lib.report import render
-    from tasks.lib.strict_json import as_json
+    from tasks.lib.common import console
+    from tasks.lib.common.strict_json import as_json
+    from tasks.lib.common.tables import render
+    from tasks.lib.results import record
 
     if format == "json":
         console.result(as_json(content))

@@ -9,9 +9,9 @@ from invoke import Collection, Context
 from tasks.edge import inside, settings, task
 
 if TYPE_CHECKING:
-    from tasks.lib.candidates import Outcome
-    from tasks.lib.settings import Settings
-    from tasks.lib.store import Model
+    from tasks.lib.common.settings import Settings
+    from tasks.lib.models.store import Model
+    from tasks.lib.optimize.candidates import Outcome
 
 MODEL_HELP = "NAME or NAME@VERSION; default: the setting `model`"
 ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
@@ -50,12 +50,15 @@ def optimized(
     """
     from pathlib import Path
 
-    from tasks.lib import artefact, console, image_build, obtain, optimize, samples
-    from tasks.lib.inputs import given_at
+    from tasks.lib.client.inputs import given_at
+    from tasks.lib.common import console
+    from tasks.lib.images import docker_build
+    from tasks.lib.models import artefact, obtain, samples
+    from tasks.lib.optimize import optimize
 
     its = settings(c)
     wanted = optimize.check_precision(precision or its.optimize.precision)
-    if image_build.engine(its, "optimized", engine) == "docker":
+    if docker_build.engine(its, "optimized", engine) == "docker":
         if precision or inputs:
             console.note(
                 "--precision and --inputs are for the local engine: an image serves models as they are"
@@ -90,10 +93,12 @@ def embedded(c: Context, engine: str = "") -> None:
     The virtual environment takes about a minute and 2 GB, once; a second call is instant, and one that
     was cut short is made anew. `--engine docker` makes the image.
     """
-    from tasks.lib import console, environment, image_build
+    from tasks.lib.common import console
+    from tasks.lib.embedded import environment
+    from tasks.lib.images import docker_build
 
     its = settings(c)
-    if image_build.engine(its, "embedded", engine) == "docker":
+    if docker_build.engine(its, "embedded", engine) == "docker":
         console.note("build.embedded makes the embedded server's image")
         _make_image(its, "embedded")
         return
@@ -110,10 +115,11 @@ def devel(c: Context, engine: str = "") -> None:
     It takes hours, and gigabytes of memory and disk: what there is and what it needs is said first. With
     no Docker Engine it has nothing to do, so that the same chain of tasks works on every engine.
     """
-    from tasks.lib import console, image_build
+    from tasks.lib.common import console
+    from tasks.lib.images import docker_build
 
     its = settings(c)
-    if image_build.engine(its, "devel", engine) == "docker":
+    if docker_build.engine(its, "devel", engine) == "docker":
         _make_image(its, "devel")
         return
     console.note(
@@ -124,25 +130,26 @@ def devel(c: Context, engine: str = "") -> None:
 @task(default=True, name="all", help={"model": MODEL_HELP, "engine": ENGINE_HELP})
 def build(c: Context, model: str = "", engine: str = "") -> None:
     """Build what the chosen engine needs for `serve --optimized`; never starts a compilation of hours."""
-    from tasks.lib import image_build
+    from tasks.lib.images import docker_build
 
-    chosen = image_build.engine(settings(c), "optimized", engine)
+    chosen = docker_build.engine(settings(c), "optimized", engine)
     if chosen == "local":
         inside(embedded)(c, engine=chosen)
     inside(optimized)(c, model=model, engine=chosen)
 
 
 def _make_image(its: Settings, kind: str) -> None:
-    from tasks.lib import console, image_build
+    from tasks.lib.common import console
+    from tasks.lib.images import docker_build
 
-    made = image_build.build(its, kind)
+    made = docker_build.build(its, kind)
     if made is not None:
         there = ": already built from the same inputs" if made.was_there else ""
         console.result(f"{kind} image: {made}{there}")
 
 
 def _say_what_would_be_done(model: Model | None) -> None:
-    from tasks.lib import console
+    from tasks.lib.common import console
 
     console.note(
         f"would convert {model or 'the model'} for OpenVINO, compare every signature and precision with "
@@ -151,15 +158,15 @@ def _say_what_would_be_done(model: Model | None) -> None:
 
 
 def _print_table(outcome: Outcome) -> None:
-    from tasks.lib import console
-    from tasks.lib.candidates import table
-    from tasks.lib.report import render
+    from tasks.lib.common import console
+    from tasks.lib.common.tables import render
+    from tasks.lib.optimize.candidates import table
 
     console.result(render(table(outcome)))
 
 
 def _print_outcome(outcome: Outcome, model: Model) -> None:
-    from tasks.lib import console
+    from tasks.lib.common import console
 
     if model.origin.warning:
         console.note(model.origin.warning)

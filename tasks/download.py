@@ -9,8 +9,8 @@ from invoke import Context
 from tasks.edge import settings, task
 
 if TYPE_CHECKING:
-    from tasks.lib.settings import Settings
-    from tasks.lib.store import Model
+    from tasks.lib.common.settings import Settings
+    from tasks.lib.models.store import Model
 
 
 @task(
@@ -51,7 +51,8 @@ def download(
 
     Prints the model, its folder and where its weights are from.
     """
-    from tasks.lib import console, store
+    from tasks.lib.common import console
+    from tasks.lib.models import store
 
     now = settings(c)
     there = store.versions(now.paths, store.parse(model or now.model).name)
@@ -71,9 +72,9 @@ def _bring(
     """Check that the flags fit together, and act on them. Raises SettingError if they do not."""
     from pathlib import Path
 
-    from tasks.lib import catalog, obtain, store
-    from tasks.lib.errors import SettingError
-    from tasks.lib.values import whole_number
+    from tasks.lib.common.errors import SettingError
+    from tasks.lib.common.values import whole_number
+    from tasks.lib.models import catalog, obtain, store
 
     if source not in obtain.SOURCES:
         raise SettingError(f"--source is {source!r}.", f"Choose one of: {', '.join(obtain.SOURCES)}.")
@@ -117,7 +118,7 @@ def _check_url(url: str) -> None:
     """Raises SettingError if `url` is not one that can be fetched."""
     from urllib.parse import urlsplit
 
-    from tasks.lib.errors import SettingError
+    from tasks.lib.common.errors import SettingError
 
     try:
         parts = urlsplit(url)

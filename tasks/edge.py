@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import invoke
 
-from tasks.lib.errors import SuiteError
+from tasks.lib.common.errors import SuiteError
 
 if TYPE_CHECKING:
-    from tasks.lib.settings import Settings
+    from tasks.lib.common.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 def settings(c: invoke.Context) -> Settings:
     """The checked settings of this call."""
-    from tasks.lib.settings import read
+    from tasks.lib.common.settings import read
 
     return read(c.config, ROOT)
 

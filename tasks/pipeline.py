@@ -11,7 +11,7 @@ from invoke import Context
 from tasks.edge import inside, settings, task
 
 if TYPE_CHECKING:
-    from tasks.lib.errors import CannotGain
+    from tasks.lib.common.errors import CannotGain
 
 
 @task(
@@ -35,11 +35,11 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     from tasks.benchmark import measure
     from tasks.build import build
     from tasks.download import download
-    from tasks.lib import hardware, pinning, variants
-    from tasks.lib.contest import Contest
+    from tasks.lib.benchmark.contest import Contest
+    from tasks.lib.common import hardware, pinning, variants
+    from tasks.lib.common.processes import uninterrupted
+    from tasks.lib.common.tables import check_format
     from tasks.lib.engines.choose import choose
-    from tasks.lib.processes import uninterrupted
-    from tasks.lib.report import check_format
     from tasks.teardown import teardown
 
     its = settings(c)
@@ -75,8 +75,8 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
 
 def _attempt(step: Callable[[], None]) -> CannotGain | None:
     """Take a step. If the model does not gain, say why and return that; stock can still be measured."""
-    from tasks.lib import console
-    from tasks.lib.errors import CannotGain
+    from tasks.lib.common import console
+    from tasks.lib.common.errors import CannotGain
 
     try:
         step()
@@ -93,7 +93,7 @@ def _serve(
 
     `without_gain` is what the build step ended with: what failed there is not tried again.
     """
-    from tasks.lib import variants
+    from tasks.lib.common import variants
     from tasks.serve import serve
 
     left_out = {}
@@ -107,6 +107,6 @@ def _serve(
 
 
 def _say(number: int, step: str) -> None:
-    from tasks.lib import console
+    from tasks.lib.common import console
 
     console.note(f"\n[{number}/5] {step}")

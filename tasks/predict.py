@@ -39,10 +39,11 @@ def predict(
     """
     from pathlib import Path
 
-    from tasks.lib import answers, console
-    from tasks.lib import predict as asking
-    from tasks.lib.errors import SettingError
-    from tasks.lib.report import check_format, render
+    from tasks.lib.common import console
+    from tasks.lib.common.errors import SettingError
+    from tasks.lib.common.tables import check_format, render
+    from tasks.lib.predict import answers
+    from tasks.lib.predict import ask as asking
 
     its = settings(c)
     check_format(format)

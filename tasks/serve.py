@@ -9,10 +9,10 @@ from invoke import Collection, Context
 from tasks.edge import settings, task
 
 if TYPE_CHECKING:
+    from tasks.lib.common.settings import Settings
+    from tasks.lib.common.variants import Variant
     from tasks.lib.engines.base import Engine, Server
-    from tasks.lib.settings import Settings
-    from tasks.lib.store import Model
-    from tasks.lib.variants import Variant
+    from tasks.lib.models.store import Model
 
 MODEL_HELP = "NAME or NAME@VERSION"
 LOG_LINES = "50"
@@ -52,9 +52,11 @@ def serve(
     """
     from pathlib import Path
 
-    from tasks.lib import console, curl, obtain, servers, values, variants
+    from tasks.lib.common import console, values, variants
+    from tasks.lib.common.errors import CannotGain
     from tasks.lib.engines.choose import choose
-    from tasks.lib.errors import CannotGain
+    from tasks.lib.models import obtain
+    from tasks.lib.serving import curl, start
 
     its = settings(c)
     place = curl.check_place(Path(inputs).expanduser()) if inputs else None
@@ -69,7 +71,7 @@ def serve(
         return
     assert found is not None
     try:
-        server, _ = servers.bring_up(its, where, found, wanted, wanted_port)
+        server, _ = start.bring_up(its, where, found, wanted, wanted_port)
     except CannotGain as error:
         stock = f"invoke serve --model {model or its.model}"
         raise CannotGain(error.problem, f"Serve it as it is with `{stock}`.") from error
@@ -90,8 +92,8 @@ def serve(
 )
 def status(c: Context, variant: str = "", model: str = "", format: str = "text") -> None:
     """List the servers that run."""
-    from tasks.lib import console
-    from tasks.lib.report import check_format, render
+    from tasks.lib.common import console
+    from tasks.lib.common.tables import check_format, render
 
     its = settings(c)
     check_format(format)
@@ -114,8 +116,8 @@ def logs(c: Context, variant: str = "", model: str = "", lines: str = LOG_LINES)
 
     The last logs of servers that ended by themselves are kept in .state/servers/ended/.
     """
-    from tasks.lib import console
-    from tasks.lib.values import whole_number
+    from tasks.lib.common import console
+    from tasks.lib.common.values import whole_number
 
     its = settings(c)
     wanted = None if lines == "all" else whole_number(lines, "--lines", 1)
@@ -139,7 +141,7 @@ def stop(c: Context, variant: str = "", model: str = "") -> None:
     The embedded server finishes the requests in flight first, for as long as the setting
     serve.stop_grace allows; TensorFlow Serving has no such way of ending.
     """
-    from tasks.lib import console
+    from tasks.lib.common import console
 
     its = settings(c)
     found = _matching(its, variant, model)
@@ -160,7 +162,7 @@ def _nothing(variant: str, model: str) -> str:
 
 
 def _variant_name(optimized: bool, variant: str) -> str:
-    from tasks.lib.errors import SettingError
+    from tasks.lib.common.errors import SettingError
 
     if optimized and variant not in ("", "optimized"):
         raise SettingError(
@@ -172,7 +174,9 @@ def _variant_name(optimized: bool, variant: str) -> str:
 def _say_what_would_be_done(
     its: Settings, where: Engine, model: Model | None, reference: str, variant: Variant, port: int | None
 ) -> None:
-    from tasks.lib import artefact, console, environment
+    from tasks.lib.common import console
+    from tasks.lib.embedded import environment
+    from tasks.lib.models import artefact
 
     if where.name == "local" and not environment.is_built(its):
         environment.ensure(its)
@@ -186,8 +190,9 @@ def _say_what_would_be_done(
 
 def _matching(its: Settings, variant: str, model: str) -> list[tuple[Engine, Server]]:
     """The running servers that the flags mean, with their engines. Raises SuiteError for a wrong flag."""
-    from tasks.lib import store, variants
+    from tasks.lib.common import variants
     from tasks.lib.engines.choose import all_engines
+    from tasks.lib.models import store
 
     wanted = store.parse(model) if model else None
     found = [
@@ -204,7 +209,7 @@ def _matching(its: Settings, variant: str, model: str) -> list[tuple[Engine, Ser
 
 
 def _row(server: Server) -> dict[str, object]:
-    from tasks.lib.variants import BACKENDS
+    from tasks.lib.common.variants import BACKENDS
 
     return {
         "model": f"{server.model}@{server.version}",
@@ -221,8 +226,8 @@ def _row(server: Server) -> dict[str, object]:
 
 
 def _state(server: Server) -> str:
-    from tasks.lib.client import Client
-    from tasks.lib.errors import ServerError
+    from tasks.lib.client.rest import Client
+    from tasks.lib.common.errors import ServerError
 
     try:
         versions = Client(server.url, STATUS_TIMEOUT).status()

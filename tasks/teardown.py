@@ -14,8 +14,8 @@ from invoke import Context
 from tasks.edge import settings, task
 
 if TYPE_CHECKING:
+    from tasks.lib.common.settings import Settings
     from tasks.lib.engines.base import Server
-    from tasks.lib.settings import Settings
 
 
 @task(
@@ -35,7 +35,7 @@ def teardown(
     and the record of what each download must hash to always stay, and so does a model that you put
     into the models folder yourself, or changed there.
     """
-    from tasks.lib import console, processes
+    from tasks.lib.common import console, processes
 
     its = settings(c)
     if not stop_all(its):
@@ -55,7 +55,7 @@ def teardown(
 
 def stop_all(its: Settings) -> list[Server]:
     """Stop every server of this suite on every engine, saying so, and return those that ran."""
-    from tasks.lib import console
+    from tasks.lib.common import console
     from tasks.lib.engines.choose import all_engines
 
     ended = []
@@ -71,8 +71,9 @@ def stop_all(its: Settings) -> list[Server]:
 
 
 def _remove_images(its: Settings) -> None:
-    from tasks.lib import console, daemon, image_removal
-    from tasks.lib.errors import DockerError
+    from tasks.lib.common import console
+    from tasks.lib.common.errors import DockerError
+    from tasks.lib.images import daemon, image_removal
 
     try:
         client = daemon.connect()
@@ -110,7 +111,7 @@ class Removal:
 
 
 def _carry_out(its: Settings, removal: Removal) -> None:
-    from tasks.lib import console
+    from tasks.lib.common import console
 
     if not removal.paths:
         console.result(f"no {removal.what} to remove")
@@ -125,9 +126,10 @@ def _carry_out(its: Settings, removal: Removal) -> None:
 
 
 def _models(its: Settings) -> Removal:
-    from tasks.lib import locks, store
-    from tasks.lib.artefact import FOLDER
-    from tasks.lib.placing import PARTIAL
+    from tasks.lib.common import locks
+    from tasks.lib.models import store
+    from tasks.lib.models.artefact import FOLDER
+    from tasks.lib.models.publish import PARTIAL
 
     names = [
         path.name for path in _children(its.paths.models) if store.is_name(path.name) and _is_folder(path)
@@ -181,7 +183,7 @@ RESULT_FILES = ("result.json", "result.json.partial")  # report.html comes after
 
 
 def _environment(its: Settings) -> Removal:
-    from tasks.lib import environment
+    from tasks.lib.embedded import environment
 
     folder = its.paths.environment
     return Removal(

@@ -20,6 +20,6 @@ def test(c: Context, fast: bool = False, select: str = "") -> None:
     environment, which is built first if need be.
     """
     from tasks.edge import settings
-    from tasks.lib import suite
+    from tasks.lib.testsuite import runner
 
-    suite.run(settings(c), fast, select)
+    runner.run(settings(c), fast, select)

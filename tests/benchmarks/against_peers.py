@@ -31,12 +31,13 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tasks.lib import report, stats  # noqa: E402
-from tasks.lib.client import Client  # noqa: E402
-from tasks.lib.inputs import photos_in, requests_for  # noqa: E402
-from tasks.lib.load import Block, Load, Prepared  # noqa: E402
-from tasks.lib.rounds import Rounds, medians, rates, run_rounds, turns  # noqa: E402
-from tasks.lib.settings import Plan  # noqa: E402
+from tasks.lib.client.inputs import photos_in, requests_for  # noqa: E402
+from tasks.lib.client.rest import Client  # noqa: E402
+from tasks.lib.common import tables  # noqa: E402
+from tasks.lib.common.settings import Plan  # noqa: E402
+from tasks.lib.measure import stats  # noqa: E402
+from tasks.lib.measure.load import Block, Load, Prepared  # noqa: E402
+from tasks.lib.measure.rounds import Rounds, medians, rates, run_rounds, turns  # noqa: E402
 from tests.benchmarks.peers import contract, environments  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
 from tests.unit.scripted import free_port  # noqa: E402
@@ -192,7 +193,7 @@ def main() -> None:
         for connections in BLOCKS:
             print(f"\n{connections} connection(s)")
             print(
-                report.render(table(measured(urls, processes, bodies, connections, options.rounds))),
+                tables.render(table(measured(urls, processes, bodies, connections, options.rounds))),
                 flush=True,
             )
 

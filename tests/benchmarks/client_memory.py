@@ -12,9 +12,9 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from tasks.lib import contest  # noqa: F401  # all that a benchmark imports is in memory as well
-from tasks.lib.histogram import Histogram
-from tasks.lib.load import Load
+from tasks.lib.benchmark import contest  # noqa: F401  # all that a benchmark imports is in memory as well
+from tasks.lib.measure.histogram import Histogram
+from tasks.lib.measure.load import Load
 from tests.benchmarks.trivial_server import running
 
 RATE = 1000

@@ -1,6 +1,6 @@
 """What the benchmark's hot loop adds to what wrk reports on the same server.
 
-The embedded server serves a small model that takes photos; wrk and tasks.lib.load.Load send it
+The embedded server serves a small model that takes photos; wrk and tasks.lib.measure.load.Load send it
 the same request over one connection, in alternation. Prints the p50 of both for each round and the
 95 % interval of their difference.
 """
@@ -19,10 +19,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tasks.lib.client import Client  # noqa: E402
-from tasks.lib.inputs import requests_for  # noqa: E402
-from tasks.lib.load import Load  # noqa: E402
-from tasks.lib.stats import t_quantile  # noqa: E402
+from tasks.lib.client.inputs import requests_for  # noqa: E402
+from tasks.lib.client.rest import Client  # noqa: E402
+from tasks.lib.measure.load import Load  # noqa: E402
+from tasks.lib.measure.stats import t_quantile  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
 
 ROUNDS = 10

@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from tasks.lib.load import Load
+from tasks.lib.measure.load import Load
 from tests.benchmarks.trivial_server import running
 
 ROUNDS = 3

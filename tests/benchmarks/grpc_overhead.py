@@ -1,8 +1,8 @@
 """What the benchmark's gRPC client adds to what h2load reports on the same server, and what grpcio would.
 
 A gRPC server that does nothing (grpcio, in a process of its own) is sent the same message over one
-connection by h2load, by tasks.lib.load.Load, and by grpcio's multicallable, in alternation. Prints the p50
-of each for every round, the 95 % intervals of the differences, and the CPU time for a call.
+connection by h2load, by tasks.lib.measure.load.Load, and by grpcio's multicallable, in alternation. Prints
+the p50 of each for every round, the 95 % intervals of the differences, and the CPU time for a call.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from tasks.lib.grpc_client import PREDICT
-from tasks.lib.grpc_wire import GrpcReplica
-from tasks.lib.load import Load
-from tasks.lib.stats import t_quantile
+from tasks.lib.client.grpc import PREDICT
+from tasks.lib.client.grpc_wire import GrpcReplica
+from tasks.lib.measure.load import Load
+from tasks.lib.measure.stats import t_quantile
 from tests.unit.grpc_serving import serving
 
 ROUNDS = 10

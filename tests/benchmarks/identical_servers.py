@@ -17,10 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from tasks.lib import pinning, verdict
-from tasks.lib.agreement import Agreement
-from tasks.lib.settings import Plan
-from tasks.lib.verdict import Contestant, Verdict
+from tasks.lib.common import pinning
+from tasks.lib.common.settings import Plan
+from tasks.lib.measure import verdict
+from tasks.lib.measure.agreement import Agreement
+from tasks.lib.measure.verdict import Contestant, Verdict
 from tests.integration import synthetic
 
 RUNS = 200

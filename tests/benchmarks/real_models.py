@@ -37,8 +37,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tasks.lib.artefact import FOLDER, MANIFEST  # noqa: E402
-from tasks.lib.report import render  # noqa: E402
+from tasks.lib.common.tables import render  # noqa: E402
+from tasks.lib.models.artefact import FOLDER, MANIFEST  # noqa: E402
 from tests.benchmarks.real_model_requests import REQUESTS, Body  # noqa: E402
 
 PLATFORM = ("--python-version=3.10", "--platform=manylinux_2_28_x86_64", "--only-binary=:all:")

@@ -25,11 +25,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tasks.lib.client import Client  # noqa: E402
-from tasks.lib.inputs import photos_in, requests_for  # noqa: E402
-from tasks.lib.load import Block, Load  # noqa: E402
-from tasks.lib.rounds import turns  # noqa: E402
-from tasks.lib.stats import ratio_interval, t_quantile  # noqa: E402
+from tasks.lib.client.inputs import photos_in, requests_for  # noqa: E402
+from tasks.lib.client.rest import Client  # noqa: E402
+from tasks.lib.measure.load import Block, Load  # noqa: E402
+from tasks.lib.measure.rounds import turns  # noqa: E402
+from tasks.lib.measure.stats import ratio_interval, t_quantile  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
 
 PHOTOS = ROOT / "models" / "samples"

@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tasks.lib.report import render  # noqa: E402
+from tasks.lib.common.tables import render  # noqa: E402
 
 DONE, FAILED, NOT_COMPARABLE = 0, 1, 3
 _PATIENCE = 600

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import tensor_messages
-from tasks.lib.client import Client
-from tasks.lib.grpc_client import GrpcClient, metadata_of
-from tasks.lib.inputs import NUMPY_NAMES, requests_for
-from tasks.lib.serving_messages import message
-from tasks.lib.signature import Tensor
+from tasks.lib.client import tensor_messages
+from tasks.lib.client.grpc import GrpcClient, metadata_of
+from tasks.lib.client.inputs import NUMPY_NAMES, requests_for
+from tasks.lib.client.rest import Client
+from tasks.lib.client.serving_messages import message
+from tasks.lib.client.signature import Tensor
 from tests.integration.conftest import ROOT, Suite
 
 VALUES: dict[str, Any] = {

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from invoke import Config
 
-from tasks.lib import against_stock, candidates, optimize, store
-from tasks.lib.against_stock import Bench
-from tasks.lib.artefact import refusal
-from tasks.lib.errors import CannotGain
-from tasks.lib.inputs import given_at
-from tasks.lib.settings import Settings, read
-from tasks.lib.store import Model
+from tasks.lib.client.inputs import given_at
+from tasks.lib.common.errors import CannotGain
+from tasks.lib.common.settings import Settings, read
+from tasks.lib.models import store
+from tasks.lib.models.artefact import refusal
+from tasks.lib.models.store import Model
+from tasks.lib.optimize import against_stock, candidates, optimize
+from tasks.lib.optimize.against_stock import Bench
 from tests.integration.conftest import ROOT, Suite
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.lib.agreement import Agreement, Numbers, Output
-from tasks.lib.tolerance import Tolerance
+from tasks.lib.measure.agreement import Agreement, Numbers, Output
+from tasks.lib.measure.tolerance import Tolerance
 
 
 def scored(same: int, difference: float, inputs: int = 12) -> Agreement:

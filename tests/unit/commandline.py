@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.lib.settings import Paths
+from tasks.lib.common.settings import Paths
 
 ROOT = Path(__file__).resolve().parents[2]
 

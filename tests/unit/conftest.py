@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from invoke.config import Config
 
-from tasks.lib.settings import Download, Paths, Settings, read
+from tasks.lib.common.settings import Download, Paths, Settings, read
 from tests.unit.commandline import ROOT, CommandLine
 from tests.unit.fileserver import Server
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from hpack import Encoder, NeverIndexedHeaderTuple
 
-from tasks.lib.grpc_wire import (
+from tasks.lib.client.grpc_wire import (
     DATA,
     END_HEADERS,
     END_STREAM,

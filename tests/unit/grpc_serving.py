@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from tasks.lib.grpc_client import METADATA, PREDICT
-from tasks.lib.serving_messages import message
-from tasks.lib.signature import PREDICT_METHOD
+from tasks.lib.client.grpc import METADATA, PREDICT
+from tasks.lib.client.serving_messages import message
+from tasks.lib.client.signature import PREDICT_METHOD
 from tests.unit.scripted import SILENCE
 
 Act = Callable[["GrpcServing", bytes, grpc.ServicerContext], bytes]

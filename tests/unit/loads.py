@@ -1,4 +1,4 @@
-"""What the tests of tasks.lib.load have in common."""
+"""What the tests of tasks.lib.measure.load have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from random import Random
 
-from tasks.lib.load import Block, Load
+from tasks.lib.measure.load import Block, Load
 from tests.unit.scripted import (
     Act,
     Scripted,

@@ -48,7 +48,7 @@ def settings(folder: Path, **serve: Any) -> Any:
     """Settings whose every folder is below `folder`; `serve` replaces fields of settings.serve."""
     from invoke.config import Config
 
-    from tasks.lib.settings import Paths, read
+    from tasks.lib.common.settings import Paths, read
 
     config = Config(project_location=str(ROOT))
     config.load_project()
@@ -87,7 +87,7 @@ def command(*behaviour: str) -> Any:
 
 def model(folder: Path, name: str = "net", version: int = 1) -> Any:
     """A model on disk, as far as a stand-in needs one."""
-    from tasks.lib.store import Model, Origin, content_digest
+    from tasks.lib.models.store import Model, Origin, content_digest
 
     place = folder / "models" / name / str(version)
     place.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ class Desk:
     WITHOUT_GAIN = "net@1 holds no operation that OpenVINO executes faster."
 
     def __init__(self, folder: Path, takes: Callable[[str], None]) -> None:
-        from tasks.lib.store import write_origin
+        from tasks.lib.models.store import write_origin
 
         self.gains = True
         """Whether optimizing the model succeeds."""
@@ -146,7 +146,7 @@ class Desk:
         return Context(config)
 
     def processes(self) -> list[Any]:
-        from tasks.lib import processes
+        from tasks.lib.common import processes
 
         return processes.carriers(processes.marker(self.settings.paths.state, "server", ""))
 
@@ -154,9 +154,10 @@ class Desk:
 @contextmanager
 def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
     """A desk at which every LocalEngine starts stand-ins. No server is left behind."""
-    from tasks.lib import optimize, processes
+    from tasks.lib.common import processes
+    from tasks.lib.common.errors import CannotGain
     from tasks.lib.engines import local
-    from tasks.lib.errors import CannotGain
+    from tasks.lib.optimize import optimize
 
     wanted = ["numbers"]
 

@@ -1,4 +1,4 @@
-"""tasks.lib.against_stock: candidates asked and timed on servers, which here are threads of the test."""
+"""tasks.lib.optimize.against_stock: candidates asked and timed on servers (threads of the test)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import against_stock, inputs, stats
-from tasks.lib.against_stock import Bench
-from tasks.lib.artefact import Program
-from tasks.lib.candidates import Candidate, Group, Memory, Proof
+from tasks.lib.client import inputs
+from tasks.lib.client.inputs import Given, Sample, given_at
+from tasks.lib.client.signature import Signature
+from tasks.lib.common.errors import ModelError, RequestRefused, ServerError
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import Variant
 from tasks.lib.engines.base import Server
-from tasks.lib.errors import ModelError, RequestRefused, ServerError
-from tasks.lib.inputs import Given, Sample, given_at
-from tasks.lib.samples import Samples
-from tasks.lib.settings import Settings
-from tasks.lib.signature import Signature
-from tasks.lib.variants import Variant
-from tasks.lib.verdict import FEWEST
+from tasks.lib.measure import stats
+from tasks.lib.measure.verdict import FEWEST
+from tasks.lib.models.artefact import Program
+from tasks.lib.models.samples import Samples
+from tasks.lib.optimize import against_stock
+from tasks.lib.optimize.against_stock import Bench
+from tasks.lib.optimize.candidates import Candidate, Group, Memory, Proof
 from tests.unit.commandline import ROOT
 
 Answer = Callable[[Any], Any]

@@ -1,4 +1,4 @@
-"""tasks.lib.agreement: what counts as the same answer, and what does not."""
+"""tasks.lib.measure.agreement: what counts as the same answer, and what does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib.agreement import (
+from tasks.lib.client.inputs import Sample
+from tasks.lib.client.rest import Client
+from tasks.lib.client.signature import Signature, Tensor
+from tasks.lib.common.errors import RequestRefused, ServerError, SettingError
+from tasks.lib.measure.agreement import (
     Agreement,
     answer,
     compare,
@@ -19,11 +23,7 @@ from tasks.lib.agreement import (
     exchangeable,
     scores_output,
 )
-from tasks.lib.client import Client
-from tasks.lib.errors import RequestRefused, ServerError, SettingError
-from tasks.lib.inputs import Sample
-from tasks.lib.signature import Signature, Tensor
-from tasks.lib.tolerance import Tolerance, Tolerances, parse
+from tasks.lib.measure.tolerance import Tolerance, Tolerances, parse
 from tests.unit.answers import scored
 from tests.unit.scripted import answer as http_answer
 from tests.unit.scripted import say, serving

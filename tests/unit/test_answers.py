@@ -1,4 +1,4 @@
-"""tasks.lib.answers: what is shown of an answer."""
+"""tasks.lib.predict.answers: what is shown of an answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import answers
-from tasks.lib.answers import Answered
-from tasks.lib.inputs import Sample
-from tasks.lib.signature import Signature, Tensor
+from tasks.lib.client.inputs import Sample
+from tasks.lib.client.signature import Signature, Tensor
+from tasks.lib.predict import answers
+from tasks.lib.predict.answers import Answered
 
 SCORES = Tensor("probabilities", "DT_FLOAT", (None, 3))
 NAMES = Tensor("names", "DT_STRING", (None, 3))

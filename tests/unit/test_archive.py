@@ -1,4 +1,4 @@
-"""tasks.lib.archive: what is unpacked, and what is refused."""
+"""tasks.lib.models.tar_archive: what is unpacked, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.lib.archive import unpack
-from tasks.lib.errors import DownloadError
+from tasks.lib.common.errors import DownloadError
+from tasks.lib.models.tar_archive import unpack
 from tests.unit.archives import saved_model, tar, tree
 
 

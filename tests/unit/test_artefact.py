@@ -1,4 +1,4 @@
-"""tasks.lib.artefact: what is on disk of an optimized model, and when it counts."""
+"""tasks.lib.models.artefact: what is on disk of an optimized model, and when it counts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import artefact, environment, hardware
-from tasks.lib.artefact import ANY, AUTO, Program, Refusal
-from tasks.lib.errors import CannotGain, OptimizeError
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model
+from tasks.lib.common import hardware
+from tasks.lib.common.errors import CannotGain, OptimizeError
+from tasks.lib.common.settings import Settings
+from tasks.lib.embedded import environment
+from tasks.lib.models import artefact
+from tasks.lib.models.artefact import ANY, AUTO, Program, Refusal
+from tasks.lib.models.store import Model
 from tests.unit import standin
 from tests.unit.commandline import ROOT
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib.build_log import SHOWN, Reader, failure
-from tasks.lib.build_reasons import explain
-from tasks.lib.errors import ImageBuildError
-from tasks.lib.preflight import Limits
-from tasks.lib.settings import Settings
+from tasks.lib.common.errors import ImageBuildError
+from tasks.lib.common.settings import Settings
+from tasks.lib.images.build_log import SHOWN, Reader, failure
+from tasks.lib.images.build_reasons import explain
+from tasks.lib.images.preflight import Limits
 
 CLASSIC = """\
 Sending build context to Docker daemon  116.3kB

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import build_progress
-from tasks.lib.build_progress import Progress, duration
+from tasks.lib.images import build_progress
+from tasks.lib.images.build_progress import Progress, duration
 
 
 @pytest.fixture

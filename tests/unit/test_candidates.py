@@ -1,4 +1,4 @@
-"""tasks.lib.candidates: which precision serves, which signature is executed in which, and why not."""
+"""tasks.lib.optimize.candidates: which precision serves each signature, and why."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import candidates
-from tasks.lib.agreement import compare_answers
-from tasks.lib.artefact import AUTO, Converted, Program
-from tasks.lib.candidates import Candidate, Group, Memory, Outcome, Proof, decide, table
-from tasks.lib.stats import Interval
-from tasks.lib.tolerance import Tolerances
-from tasks.lib.verdict import Comparison
+from tasks.lib.measure.agreement import compare_answers
+from tasks.lib.measure.stats import Interval
+from tasks.lib.measure.tolerance import Tolerances
+from tasks.lib.measure.verdict import Comparison
+from tasks.lib.models.artefact import AUTO, Converted, Program
+from tasks.lib.optimize import candidates
+from tasks.lib.optimize.candidates import Candidate, Group, Memory, Outcome, Proof, decide, table
 
 LIMITS = {"f32": 0.0005, "bf16": 0.05}
 GOOD = Proof(57, 1e-6, None)

@@ -1,4 +1,4 @@
-"""tasks.lib.catalog: models/catalog.toml, and what is wrong with others."""
+"""tasks.lib.models.catalog: models/catalog.toml, and what is wrong with others."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.lib import catalog
-from tasks.lib.errors import ModelError, SettingError
-from tasks.lib.settings import Settings
+from tasks.lib.common.errors import ModelError, SettingError
+from tasks.lib.common.settings import Settings
+from tasks.lib.models import catalog
 from tests.unit.commandline import ROOT
 
 

@@ -1,4 +1,4 @@
-"""tasks.lib.client: one question, one answer, and every way of not getting one."""
+"""tasks.lib.client.rest: one question, one answer, and every way of not getting one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from tasks.lib.client import Client
-from tasks.lib.errors import RequestRefused, ServerError, SuiteError
+from tasks.lib.client.rest import Client
+from tasks.lib.common.errors import RequestRefused, ServerError, SuiteError
 from tests.unit.scripted import answer, chunked, free_port, keep_silent, say, say_and_close, serving
 
 STATUS = {"model_version_status": [{"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK"}}]}

@@ -1,4 +1,4 @@
-"""tasks.lib.console: results on stdout, everything else on stderr, in a log and on a terminal."""
+"""tasks.lib.common.console: results on stdout, everything else on stderr, in a log and on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import console
+from tasks.lib.common import console
 
 ROOT = Path(__file__).resolve().parents[2]
 Captured = pytest.CaptureFixture[str]
@@ -138,7 +138,7 @@ def on_a_terminal(code: str) -> tuple[str, str]:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", f"from tasks.lib import console\n{code}"],
+            [sys.executable, "-c", f"from tasks.lib.common import console\n{code}"],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

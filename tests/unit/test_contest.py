@@ -1,4 +1,4 @@
-"""tasks.lib.contest, with stand-ins for servers; real ones take part in tests/integration."""
+"""tasks.lib.benchmark.contest, with stand-ins for servers; real ones take part in tests/integration."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import contest, hardware, pinning, record, verdict
-from tasks.lib.agreement import Agreement
-from tasks.lib.contest import Contest
+from tasks.lib.benchmark import contest
+from tasks.lib.benchmark.contest import Contest
+from tasks.lib.common import hardware, pinning
+from tasks.lib.common.errors import CannotGain, GateFailed, NotComparable, ServerError, SuiteError
+from tasks.lib.common.settings import Plan
+from tasks.lib.common.variants import Variant
 from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local import LocalEngine
-from tasks.lib.errors import CannotGain, GateFailed, NotComparable, ServerError, SuiteError
-from tasks.lib.record import LeftOut
-from tasks.lib.settings import Plan
-from tasks.lib.stats import Interval
-from tasks.lib.store import Origin
-from tasks.lib.variants import Variant
-from tasks.lib.verdict import Comparison, Measurement, Verdict
+from tasks.lib.measure import verdict
+from tasks.lib.measure.agreement import Agreement
+from tasks.lib.measure.stats import Interval
+from tasks.lib.measure.verdict import Comparison, Measurement, Verdict
+from tasks.lib.models.store import Origin
+from tasks.lib.results import record
+from tasks.lib.results.record import LeftOut
 from tests.unit import standin
 from tests.unit.answers import scored
 from tests.unit.commandline import ROOT

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import variants
-from tasks.lib.engines import base, container, pull, refusals, serving_log
+from tasks.lib.common import variants
+from tasks.lib.common.errors import DockerError, SettingError
+from tasks.lib.common.settings import Settings
+from tasks.lib.engines import base
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines, choose
-from tasks.lib.errors import DockerError, SettingError
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model, Origin
+from tasks.lib.engines.docker import container, serving_log
+from tasks.lib.images import pull, refusals
+from tasks.lib.models.store import Model, Origin
 
 MODEL = Model("net", 7, Path("/somewhere/net/7"), Origin("path", "/x", None, "0" * 64))
 STAMP = "2026-04-23 10:00:00.000000: "

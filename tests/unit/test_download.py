@@ -15,8 +15,8 @@ from invoke import Collection, Config, Context, Exit
 from invoke.parser import Parser
 
 from tasks.download import download
-from tasks.lib import store
-from tasks.lib.settings import Settings
+from tasks.lib.common.settings import Settings
+from tasks.lib.models import store
 from tests.unit.archives import saved_model, tar, tree
 from tests.unit.commandline import ROOT, CommandLine
 from tests.unit.fileserver import Server

@@ -16,8 +16,15 @@ from invoke import Collection, Context, Program
 from invoke.config import Config
 
 from tasks import edge
-from tasks.lib import errors
-from tasks.lib.errors import GateFailed, NotComparable, RequestRefused, ServerError, SettingError, SuiteError
+from tasks.lib.common import errors
+from tasks.lib.common.errors import (
+    GateFailed,
+    NotComparable,
+    RequestRefused,
+    ServerError,
+    SettingError,
+    SuiteError,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,9 +20,10 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import environment, processes
-from tasks.lib.errors import EnvironmentBuildError, OptimizeError
-from tasks.lib.settings import Settings
+from tasks.lib.common import processes
+from tasks.lib.common.errors import EnvironmentBuildError, OptimizeError
+from tasks.lib.common.settings import Settings
+from tasks.lib.embedded import environment
 from tests.unit.standin import ROOT, wait_for
 
 pytestmark = pytest.mark.processes
@@ -242,7 +243,7 @@ def test_ctrl_c_leaves_nothing(project: Project) -> None:
 
 def test_what_a_killed_call_left_is_built_anew(project: Project, stuck: Callable[[], None]) -> None:
     code = (
-        "import pickle, sys; from tasks.lib import environment;"
+        "import pickle, sys; from tasks.lib.embedded import environment;"
         "environment.ensure(pickle.load(sys.stdin.buffer))"
     )
     import pickle

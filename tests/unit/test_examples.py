@@ -1,4 +1,4 @@
-"""tasks.lib.examples: classify and regress bodies, and photos in tf.Examples."""
+"""tasks.lib.client.examples: classify and regress bodies, and photos in tf.Examples."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import examples
-from tasks.lib.serving_messages import message
+from tasks.lib.client import examples
+from tasks.lib.client.serving_messages import message
 
 
 def features(instance: Mapping[str, str]) -> dict[str, list[Any]]:

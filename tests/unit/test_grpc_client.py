@@ -1,4 +1,4 @@
-"""tasks.lib.grpc_client: single requests, against a real gRPC server (grpcio)."""
+"""tasks.lib.client.grpc: single requests, against a real gRPC server (grpcio)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import grpc
 import numpy as np
 import pytest
 
-from tasks.lib import contest, tensor_messages, verdict
-from tasks.lib.agreement import Agreement
-from tasks.lib.contest import Contest
-from tasks.lib.contestants import parse, protocol
-from tasks.lib.errors import ModelError, RequestRefused, ServerError, SettingError
-from tasks.lib.grpc_client import GrpcClient
-from tasks.lib.serving_messages import message
-from tasks.lib.settings import GRPC, REST
+from tasks.lib.benchmark import contest
+from tasks.lib.benchmark.contest import Contest
+from tasks.lib.benchmark.contestants import parse, protocol
+from tasks.lib.client import tensor_messages
+from tasks.lib.client.grpc import GrpcClient
+from tasks.lib.client.serving_messages import message
+from tasks.lib.common.errors import ModelError, RequestRefused, ServerError, SettingError
+from tasks.lib.common.settings import GRPC, REST
+from tasks.lib.measure import verdict
+from tasks.lib.measure.agreement import Agreement
 from tests.unit import scripted, standin
 from tests.unit.grpc_serving import (
     FLOAT,

@@ -1,4 +1,4 @@
-"""tasks.lib.load over gRPC: the same load generator, against a real gRPC server (grpcio)."""
+"""tasks.lib.measure.load over gRPC: the same load generator, against a real gRPC server (grpcio)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.lib.errors import ServerError
-from tasks.lib.grpc_client import PREDICT
-from tasks.lib.grpc_wire import (
+from tasks.lib.client.grpc import PREDICT
+from tasks.lib.client.grpc_wire import (
     ACK,
     CONTINUATION,
     DATA,
@@ -34,8 +33,9 @@ from tasks.lib.grpc_wire import (
     GrpcReplica,
     frame,
 )
-from tasks.lib.load import Block, Load, Prepared
-from tasks.lib.serving_messages import message
+from tasks.lib.client.serving_messages import message
+from tasks.lib.common.errors import ServerError
+from tasks.lib.measure.load import Block, Load, Prepared
 from tests.unit import frames, scripted
 from tests.unit.frames import ANSWER, BEGIN, END, FINE, MESSAGE, OK, Frames
 from tests.unit.grpc_serving import GrpcServing, keep_silent, refuse, say, serving

@@ -1,4 +1,4 @@
-"""tasks.lib.hardware: this machine, against what the kernel and other tools say, and others as text."""
+"""tasks.lib.common.hardware: this machine, compared with the kernel and other tools; others as text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import hardware, pinning
-from tasks.lib.hardware import Hardware, detect
+from tasks.lib.common import hardware, pinning
+from tasks.lib.common.hardware import Hardware, detect
 
 LINUX_X86 = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="about Linux on x86-64"
@@ -63,7 +63,7 @@ def test_memory_and_system_are_those_of_the_kernel() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")
 def test_only_cores_that_may_be_used_count() -> None:
     code = (
-        "import os; from tasks.lib.hardware import detect; "
+        "import os; from tasks.lib.common.hardware import detect; "
         "before = detect().cores; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
         "print(before, detect().cores)"
     )

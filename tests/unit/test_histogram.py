@@ -1,11 +1,11 @@
-"""tasks.lib.histogram: percentiles against numpy's, and the way to text and back."""
+"""tasks.lib.measure.histogram: percentiles against numpy's, and the way to text and back."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from tasks.lib.histogram import LONGEST, Histogram
+from tasks.lib.measure.histogram import LONGEST, Histogram
 
 WANTED = [0, 1, 50, 90, 99, 99.9, 100]
 

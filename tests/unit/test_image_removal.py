@@ -6,9 +6,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from tasks.lib import image_removal
-from tasks.lib.image_removal import Leftover
-from tasks.lib.settings import Settings
+from tasks.lib.common.settings import Settings
+from tasks.lib.images import image_removal
+from tasks.lib.images.image_removal import Leftover
 
 
 def with_images(*tags: list[str]) -> Any:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import images
-from tasks.lib.errors import SettingError
-from tasks.lib.settings import Settings
+from tasks.lib.common.errors import SettingError
+from tasks.lib.common.settings import Settings
+from tasks.lib.images import recipe
 
 DOCKERFILE = """\
 ARG BASE_IMAGE
@@ -28,7 +28,7 @@ def project(settings: Settings, tmp_path: Path) -> Settings:
     """A project with small Dockerfiles."""
     root = tmp_path / "project"
     (root / "docker" / "embedded").mkdir(parents=True)
-    for name in images.DOCKERFILES.values():
+    for name in recipe.DOCKERFILES.values():
         (root / "docker" / name).write_text(DOCKERFILE)
     (root / "docker" / "start.sh").write_text("echo\n")
     (root / "docker" / ".dockerignore").write_text("# everything but\n*\n!start.sh\n")
@@ -42,8 +42,8 @@ def built_as(settings: Settings, **changes: str) -> Settings:
 
 
 def print_of(settings: Settings, kind: str = "devel", base: str = "sha256:1") -> str:
-    made_from = images.recipe(settings, kind)
-    return images.fingerprint(made_from, dict.fromkeys(made_from.bases, base))
+    made_from = recipe.recipe(settings, kind)
+    return recipe.fingerprint(made_from, dict.fromkeys(made_from.bases, base))
 
 
 @pytest.mark.parametrize(
@@ -61,48 +61,48 @@ def print_of(settings: Settings, kind: str = "devel", base: str = "sha256:1") ->
     ],
 )
 def test_a_login_name_becomes_a_legal_one(login: str, name: str) -> None:
-    assert images.legal(login) == name
+    assert recipe.legal(login) == name
 
 
 @given(st.text(max_size=20))
 def test_any_login_name_becomes_a_legal_one(login: str) -> None:
-    assert re.fullmatch(images.COMPONENT, images.legal(login))
+    assert re.fullmatch(recipe.COMPONENT, recipe.legal(login))
 
 
 def test_the_user_is_the_environments(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "Jane")
-    assert images.user(built_as(project, user="auto")) == "jane"
+    assert recipe.user(built_as(project, user="auto")) == "jane"
     monkeypatch.setenv("USER", "")
-    assert re.fullmatch(images.COMPONENT, images.user(built_as(project, user="auto")))
+    assert re.fullmatch(recipe.COMPONENT, recipe.user(built_as(project, user="auto")))
 
 
 @pytest.mark.parametrize("user", ["jane", "registry.example.org:5000/team", "ghcr.io/team/jane"])
 def test_a_user_can_be_set(project: Settings, user: str) -> None:
-    assert images.name(built_as(project, user=user), "devel") == f"{user}/tensorflow-serving-devel:2.20.0"
+    assert recipe.name(built_as(project, user=user), "devel") == f"{user}/tensorflow-serving-devel:2.20.0"
 
 
 @pytest.mark.parametrize("user", ["Jane/Doe", "jane doe", "-jane", "jane/", "a//b"])
 def test_a_user_that_no_image_can_have_is_refused(project: Settings, user: str) -> None:
     with pytest.raises(SettingError, match="INVOKE_BUILD_USER"):
-        images.name(built_as(project, user=user), "devel")
+        recipe.name(built_as(project, user=user), "devel")
 
 
 def test_names(project: Settings) -> None:
-    assert [images.name(project, kind) for kind in images.REPOSITORIES] == [
+    assert [recipe.name(project, kind) for kind in recipe.REPOSITORIES] == [
         "jane/tensorflow-serving-devel:2.20.0",
         "jane/tensorflow-serving:2.20.0",
         "jane/tensorflow-serving-embedded:2.20.0",
     ]
-    assert images.name(built_as(project, tag="feature/x y"), "optimized").endswith(":feature-x-y")
+    assert recipe.name(built_as(project, tag="feature/x y"), "optimized").endswith(":feature-x-y")
 
 
 def test_the_line_of_the_devel_image(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in images.PROXIES:
+    for name in recipe.PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    argv = images.command(
+    argv = recipe.command(
         built_as(project, network="host", bazel_options="--remote_cache=http://cache"),
-        images.recipe(built_as(project, bazel_options="--remote_cache=http://cache"), "devel"),
+        recipe.recipe(built_as(project, bazel_options="--remote_cache=http://cache"), "devel"),
         {"kind": "devel", "fingerprint": "abc"},
         {"BUILD_MEMORY_MB": "8192", "BUILD_JOBS": "4"},
     )
@@ -125,24 +125,24 @@ def test_the_line_of_the_devel_image(project: Settings, monkeypatch: pytest.Monk
 
 
 def test_the_optimized_image_is_made_from_the_devel_one(project: Settings) -> None:
-    argv = images.command(project, images.recipe(project, "optimized"), {})
+    argv = recipe.command(project, recipe.recipe(project, "optimized"), {})
     assert "TF_SERVING_BUILD_IMAGE=jane/tensorflow-serving-devel:2.20.0" in argv
     assert argv[2:4] == ["--file", "docker/Dockerfile"]
 
 
 def test_the_embedded_image_has_a_context_of_its_own(project: Settings) -> None:
-    assert images.command(project, images.recipe(project, "embedded"), {})[-1] == "docker/embedded"
+    assert recipe.command(project, recipe.recipe(project, "embedded"), {})[-1] == "docker/embedded"
 
 
 def test_proxies_are_handed_on_by_name_alone(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*images.PROXIES, *images.MIRRORS):
+    for name in (*recipe.PROXIES, *recipe.MIRRORS):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy")
     monkeypatch.setenv("PIP_INDEX_URL", "http://mirror")
-    assert images.inherited("FROM x\n") == ["https_proxy"]
-    assert images.inherited("FROM x\n  ARG PIP_INDEX_URL\n") == ["https_proxy", "PIP_INDEX_URL"]
-    assert "secret" not in " ".join(images.command(project, images.recipe(project, "devel"), {}))
+    assert recipe.inherited("FROM x\n") == ["https_proxy"]
+    assert recipe.inherited("FROM x\n  ARG PIP_INDEX_URL\n") == ["https_proxy", "PIP_INDEX_URL"]
+    assert "secret" not in " ".join(recipe.command(project, recipe.recipe(project, "devel"), {}))
 
 
 def test_the_fingerprint_is_the_same_for_the_same(project: Settings) -> None:
@@ -178,7 +178,7 @@ def test_what_is_not_sent_to_the_builder_does_not_count(project: Settings) -> No
     (docker / "notes.txt").write_text("x")
     (docker / "Dockerfile.embedded").write_text("FROM scratch\n")
     assert print_of(project) == before
-    assert [path.name for path in images.context_files(docker, DOCKERFILE)] == ["start.sh"]
+    assert [path.name for path in recipe.context_files(docker, DOCKERFILE)] == ["start.sh"]
 
 
 def test_what_the_dockerfile_does_not_copy_does_not_count(project: Settings) -> None:
@@ -203,12 +203,12 @@ def test_what_the_dockerfile_does_not_copy_does_not_count(project: Settings) -> 
     ],
 )
 def test_what_a_dockerfile_copies(dockerfile: str, sources: list[str] | None) -> None:
-    assert images.copied(dockerfile) == sources
+    assert recipe.copied(dockerfile) == sources
 
 
 def test_another_bazel_is_not_checked_against_the_checksum_of_this_one(project: Settings) -> None:
-    assert "BAZEL_SHA256" not in images.recipe(project, "devel").arguments
-    assert images.recipe(built_as(project, bazel_version="8.0.0"), "devel").arguments["BAZEL_SHA256"] == ""
+    assert "BAZEL_SHA256" not in recipe.recipe(project, "devel").arguments
+    assert recipe.recipe(built_as(project, bazel_version="8.0.0"), "devel").arguments["BAZEL_SHA256"] == ""
 
 
 def test_python_caches_do_not_count(project: Settings) -> None:
@@ -222,17 +222,17 @@ def test_python_caches_do_not_count(project: Settings) -> None:
 def test_a_native_image_belongs_to_its_cpu(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     release = built_as(project, options="--config=release")
     native, portable = print_of(project), print_of(release)
-    monkeypatch.setattr("tasks.lib.hardware.cpu_flags", lambda: frozenset({"sse2"}))
+    monkeypatch.setattr("tasks.lib.common.hardware.cpu_flags", lambda: frozenset({"sse2"}))
     assert print_of(project) != native
     assert print_of(release) == portable
 
 
 def test_the_projects_own_dockerfiles_have_their_context(settings: Settings) -> None:
     """What is compiled for hours must not depend on the embedded server."""
-    for kind in images.REPOSITORIES:
-        made_from = images.recipe(settings, kind)
+    for kind in recipe.REPOSITORIES:
+        made_from = recipe.recipe(settings, kind)
         assert made_from.dockerfile.is_file(), kind
-        files = images.context_files(made_from.context, made_from.dockerfile.read_text())
+        files = recipe.context_files(made_from.context, made_from.dockerfile.read_text())
         assert files, kind
         if kind != "embedded":
             assert not [path for path in files if "embedded" in path.parts]

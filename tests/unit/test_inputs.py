@@ -1,4 +1,4 @@
-"""tasks.lib.inputs: photos and made-up values as predict requests."""
+"""tasks.lib.client.inputs: photos and made-up values as predict requests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.lib import inputs
-from tasks.lib.errors import ModelError, SuiteError
-from tasks.lib.inputs import NUMPY_NAMES, Sample, given_at, photos_in, requests_for, requests_of
-from tasks.lib.settings import Settings
-from tasks.lib.signature import Signature, named_signature
+from tasks.lib.client import inputs
+from tasks.lib.client.inputs import NUMPY_NAMES, Sample, given_at, photos_in, requests_for, requests_of
+from tasks.lib.client.signature import Signature, named_signature
+from tasks.lib.common.errors import ModelError, SuiteError
+from tasks.lib.common.settings import Settings
 
 WIDTH, HEIGHT = 40, 30
 

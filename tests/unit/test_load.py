@@ -1,4 +1,4 @@
-"""tasks.lib.load: the load generator, against real servers that misbehave on order."""
+"""tasks.lib.measure.load: the load generator, against real servers that misbehave on order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from tasks.lib.errors import ServerError
-from tasks.lib.load import Load
-from tasks.lib.wire import RECEIVE_SIZE
+from tasks.lib.client.wire import RECEIVE_SIZE
+from tasks.lib.common.errors import ServerError
+from tasks.lib.measure.load import Load
 from tests.unit.loads import BODY, Evenly, Gate, hung_up, measured, once
 from tests.unit.scripted import (
     SILENCE,

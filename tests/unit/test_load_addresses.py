@@ -1,4 +1,4 @@
-"""tasks.lib.load: several replicas, and names of hosts."""
+"""tasks.lib.measure.load: several replicas, and names of hosts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tasks.lib.load import Load
+from tasks.lib.measure.load import Load
 from tests.unit.loads import BODY, Gate, once, shares
 from tests.unit.scripted import (
     Scripted,

@@ -1,4 +1,4 @@
-"""tasks.lib.load: open loop."""
+"""tasks.lib.measure.load: open loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.lib.load import Block, Load
+from tasks.lib.measure.load import Block, Load
 from tests.unit.loads import BODY, Evenly, Gate, arriving, measured
 from tests.unit.scripted import (
     Act,

@@ -20,14 +20,14 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.lib import pinning, processes
-from tasks.lib.client import Client
+from tasks.lib.client.rest import Client
+from tasks.lib.common import pinning, processes
+from tasks.lib.common.errors import ServerError, SettingError
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import Variant
 from tasks.lib.engines import local
 from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local import LocalEngine
-from tasks.lib.errors import ServerError, SettingError
-from tasks.lib.settings import Settings
-from tasks.lib.variants import Variant
 from tests.unit import standin
 from tests.unit.standin import wait_for
 from tests.unit.test_pinning import NEEDS_TWO

@@ -1,4 +1,4 @@
-"""tasks.lib.obtain: a model is brought in as a whole, or nothing is left behind."""
+"""tasks.lib.models.obtain: a model is brought in as a whole, or nothing is left behind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import digests, obtain, receive, seeded, store
-from tasks.lib.errors import DownloadError, ModelError, SuiteError, Unreachable
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model
+from tasks.lib.common.errors import DownloadError, ModelError, SuiteError, Unreachable
+from tasks.lib.common.settings import Settings
+from tasks.lib.embedded import seeded
+from tasks.lib.models import digests, obtain, receive, store
+from tasks.lib.models.store import Model
 from tests.unit.archives import saved_model, tar, tree
 from tests.unit.fileserver import Resource, Server
 
@@ -516,7 +517,7 @@ def test_what_a_killed_call_left_is_removed_by_the_next(settings: Settings, serv
 
 
 def test_another_calls_work_is_not_taken_for_leftovers(settings: Settings, server: Server) -> None:
-    from tasks.lib import locks
+    from tasks.lib.common import locks
 
     url, _ = server.serve("/model", ARCHIVE)
     obtain.from_url(settings, "mine", url)

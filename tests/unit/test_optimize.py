@@ -1,4 +1,4 @@
-"""tasks.lib.optimize: the flow of a build, with stand-ins for the converter, the proof and the servers."""
+"""tasks.lib.optimize.optimize: a build, with stand-ins for converter, proof and servers."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ import pytest
 from invoke import Exit
 
 from tasks import build
-from tasks.lib import against_stock, artefact, environment, optimize, samples
-from tasks.lib.against_stock import Observed
-from tasks.lib.artefact import AUTO
-from tasks.lib.candidates import Candidate, Group, Memory, Outcome
-from tasks.lib.environment import Ended
-from tasks.lib.errors import CannotGain, OptimizeError, SettingError
-from tasks.lib.inputs import Given, given_at
-from tasks.lib.samples import Samples
-from tasks.lib.settings import Settings
-from tasks.lib.stats import Interval
-from tasks.lib.store import Model
-from tasks.lib.variants import Variant
-from tasks.lib.verdict import Comparison
+from tasks.lib.client.inputs import Given, given_at
+from tasks.lib.common.errors import CannotGain, OptimizeError, SettingError
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import Variant
+from tasks.lib.embedded import environment
+from tasks.lib.embedded.environment import Ended
+from tasks.lib.measure.stats import Interval
+from tasks.lib.measure.verdict import Comparison
+from tasks.lib.models import artefact, samples
+from tasks.lib.models.artefact import AUTO
+from tasks.lib.models.samples import Samples
+from tasks.lib.models.store import Model
+from tasks.lib.optimize import against_stock, optimize
+from tasks.lib.optimize.against_stock import Observed
+from tasks.lib.optimize.candidates import Candidate, Group, Memory, Outcome
 from tests.unit import standin
 from tests.unit.commandline import ROOT
 

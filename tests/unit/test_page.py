@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import record
-from tasks.lib.histogram import Histogram
-from tasks.lib.page import document, figures, manifest, scales
-from tasks.lib.page.markup import node, text_of
-from tasks.lib.page.scales import Axis
-from tasks.lib.record import LeftOut
-from tasks.lib.rounds import Timeline
+from tasks.lib.measure.histogram import Histogram
+from tasks.lib.measure.rounds import Timeline
+from tasks.lib.results import record
+from tasks.lib.results.page import document, figures, manifest, scales
+from tasks.lib.results.page.markup import node, text_of
+from tasks.lib.results.page.scales import Axis
+from tasks.lib.results.record import LeftOut
 from tests.unit.test_record import (
     ALONE,
     COMPARED,

@@ -1,4 +1,4 @@
-"""tasks.lib.photos: a person's photos in requests of any model that takes some."""
+"""tasks.lib.models.user_requests: a person's photos in requests of any model that takes some."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.lib import examples, photos
-from tasks.lib.errors import ModelError, SuiteError
-from tasks.lib.inputs import Sample, given_at
-from tasks.lib.samples import Samples
-from tasks.lib.signature import Signature, Tensor, named_signature
+from tasks.lib.client import examples
+from tasks.lib.client.inputs import Sample, given_at
+from tasks.lib.client.signature import Signature, Tensor, named_signature
+from tasks.lib.common.errors import ModelError, SuiteError
+from tasks.lib.models import user_requests
+from tasks.lib.models.samples import Samples
 from tests.unit.test_examples import features
 from tests.unit.test_inputs import Put, metadata, picture
 
@@ -35,7 +36,7 @@ def signature(*inputs: Tensor) -> Signature:
 
 
 def body_of(made: Samples | None, takes: Signature, photo: Path) -> dict[str, Any]:
-    (sample,) = photos.requests_for(made, takes, [photo])
+    (sample,) = user_requests.requests_for(made, takes, [photo])
     assert sample.name == photo.name
     body: dict[str, Any] = json.loads(sample.body)
     return body
@@ -87,7 +88,7 @@ def test_a_photo_in_a_tf_example(photo: Path) -> None:
 def test_a_tf_example_without_a_photo_takes_none(photo: Path) -> None:
     made = samples(examples.predict_body({"examples": [{"n": 1}]}), x={"kind": "example"})
     with pytest.raises(ModelError, match="takes no photos"):
-        photos.requests_for(made, signature(TEXT), [photo])
+        user_requests.requests_for(made, signature(TEXT), [photo])
 
 
 def test_the_one_size_that_a_model_takes(photo: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_model_that_takes_none_is_told_before_anything_is_sent(photo: Path) ->
     for made in (words, None):
         takes = signature(TEXT) if made else signature(Tensor("x", "DT_FLOAT", (None, 2)))
         with pytest.raises(ModelError) as told:
-            photos.requests_for(made, takes, [photo])
+            user_requests.requests_for(made, takes, [photo])
         assert told.value.problem.startswith(
             "The model takes no photos (its signature serving_default takes: x "
         )
@@ -133,7 +134,7 @@ def test_a_file_that_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_bytes(b"text")
     made = samples({"instances": ["old"]}, x={"kind": "photo"})
     with pytest.raises(SuiteError, match="not an image"):
-        photos.requests_for(made, signature(TEXT), [tmp_path / "no.jpg"])
+        user_requests.requests_for(made, signature(TEXT), [tmp_path / "no.jpg"])
 
 
 # Files of requests
@@ -148,28 +149,35 @@ def test_given_requests_are_for_the_signatures_that_they_name(put: Put) -> None:
     given = given_at(put("some.jsonl", lines))
     assert given.photos == ()
     for name, values in (("serving_default", [1]), ("scoring", [2]), ("other", [])):
-        samples = photos.given_for(given, None, described(name, x=("DT_FLOAT", [-1])), "serving_default")
+        samples = user_requests.given_for(
+            given, None, described(name, x=("DT_FLOAT", [-1])), "serving_default"
+        )
         assert [json.loads(sample.body)["instances"][0] for sample in samples] == values
 
 
 def test_a_request_that_names_none_is_for_the_default_signature(put: Put) -> None:
     given = given_at(put("some.jsonl", b'{"instances": [1]}'))
-    assert len(photos.given_for(given, None, described("scoring", x=("DT_FLOAT", [-1])), "scoring")) == 1
+    assert (
+        len(user_requests.given_for(given, None, described("scoring", x=("DT_FLOAT", [-1])), "scoring")) == 1
+    )
 
 
 def test_given_photos_are_for_every_signature_that_takes_some(put: Put) -> None:
     given = given_at(put("cat.png", picture("PNG")))
     takes = described("photos", image_bytes=("DT_STRING", [-1]))
-    assert [sample.name for sample in photos.given_for(given, None, takes, "serving_default")] == ["cat.png"]
+    assert [sample.name for sample in user_requests.given_for(given, None, takes, "serving_default")] == [
+        "cat.png"
+    ]
     assert (
-        photos.given_for(given, None, described("numbers", x=("DT_FLOAT", [-1, 2])), "serving_default") == []
+        user_requests.given_for(given, None, described("numbers", x=("DT_FLOAT", [-1, 2])), "serving_default")
+        == []
     )
 
 
 def test_requests_are_sent_with_the_name_of_their_signature(put: Put) -> None:
     file = put("some.jsonl", b'{"instances": [1]}')
     takes = described("scoring", x=("DT_FLOAT", [-1]))
-    (sample,) = photos.from_path(file, None, takes, "scoring")
+    (sample,) = user_requests.from_path(file, None, takes, "scoring")
     assert json.loads(sample.body) == {"signature_name": "scoring", "instances": [1]}
     with pytest.raises(SuiteError, match="no request for the signature 'scoring', only for: other"):
-        photos.from_path(file, None, takes, "other")
+        user_requests.from_path(file, None, takes, "other")

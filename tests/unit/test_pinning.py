@@ -1,4 +1,4 @@
-"""tasks.lib.pinning: who gets which CPUs, on machines as they are thought up and on this one."""
+"""tasks.lib.common.pinning: who gets which CPUs, on machines as they are thought up and on this one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import pinning
-from tasks.lib.errors import SettingError
-from tasks.lib.pinning import CPUs, Pinning, confined, listed, parse, plan
+from tasks.lib.common import pinning
+from tasks.lib.common.errors import SettingError
+from tasks.lib.common.pinning import CPUs, Pinning, confined, listed, parse, plan
 
 NEEDS_TWO = pytest.mark.skipif(len(pinning.usable() or ()) < 2, reason="needs two CPUs and affinity masks")
 

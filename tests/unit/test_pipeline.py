@@ -11,8 +11,9 @@ from typing import Any
 import invoke
 import pytest
 
-from tasks.lib import environment, optimize
-from tasks.lib.errors import CannotGain
+from tasks.lib.common.errors import CannotGain
+from tasks.lib.embedded import environment
+from tasks.lib.optimize import optimize
 from tasks.pipeline import pipeline
 from tests.unit.standin import ROOT, Desk, at_a_desk
 

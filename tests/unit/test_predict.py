@@ -1,4 +1,4 @@
-"""tasks.lib.predict: which running server is asked, and what is said where there is none."""
+"""tasks.lib.predict.ask: which running server is asked, and what is said where there is none."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import predict
-from tasks.lib.errors import ServerError, SettingError, SuiteError
-from tasks.lib.settings import Settings
+from tasks.lib.common.errors import ServerError, SettingError, SuiteError
+from tasks.lib.common.settings import Settings
+from tasks.lib.predict import ask
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ def test_where_no_server_runs_the_line_that_starts_one_is_told(
     settings: Settings, variant: str | None, what: str, flag: str
 ) -> None:
     with pytest.raises(ServerError) as told:
-        predict.server_to_ask(settings, "resnet", variant)
+        ask.server_to_ask(settings, "resnet", variant)
     assert told.value.problem == f"No server of {what} is running."
     assert told.value.remedy == f"Start one with `invoke serve {flag}`."
 
 
 def test_a_variant_that_does_not_exist_is_told(settings: Settings) -> None:
     with pytest.raises(SettingError, match="There is no variant 'stok'"):
-        predict.server_to_ask(settings, "resnet", "stok")
+        ask.server_to_ask(settings, "resnet", "stok")
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_what_cannot_be_sent_is_told_first(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SuiteError, match=problem):
-        predict.check_place(tmp_path / name)
+        ask.check_place(tmp_path / name)

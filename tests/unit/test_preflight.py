@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import preflight
-from tasks.lib.errors import DockerError, ImageBuildError
-from tasks.lib.preflight import Limits, limits
-from tasks.lib.settings import Build, Settings
+from tasks.lib.common.errors import DockerError, ImageBuildError
+from tasks.lib.common.settings import Build, Settings
+from tasks.lib.images import preflight
+from tasks.lib.images.preflight import Limits, limits
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tasks.lib import processes
-from tasks.lib.processes import Identity, marker
+from tasks.lib.common import processes
+from tasks.lib.common.processes import Identity, marker
 from tests.unit.standin import ROOT, wait_for
 
 pytestmark = pytest.mark.processes
@@ -180,7 +180,7 @@ def test_an_interrupted_run_leaves_no_process(tmp_path: Path, number: signal.Sig
 def test_what_a_killed_call_was_running_is_found_and_ended(tmp_path: Path) -> None:
     jobs = marker(tmp_path, "job", "")
     code = (
-        "import os, sys; from pathlib import Path; from tasks.lib import processes;"
+        "import os, sys; from pathlib import Path; from tasks.lib.common import processes;"
         "processes.run([sys.executable, '-c', 'import time; time.sleep(600)'], state=Path(sys.argv[1]),"
         " label='x', log=Path(sys.argv[1], 'log'), cwd=Path('.'), environment=dict(os.environ))"
     )

@@ -1,4 +1,4 @@
-"""tasks.lib.record: the table of a benchmark, and its result.json."""
+"""tasks.lib.results.record: the table of a benchmark, and its result.json."""
 
 from __future__ import annotations
 
@@ -12,20 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import record, results, stats
-from tasks.lib.agreement import Agreement, Numbers, Output
+from tasks.lib.common.hardware import Hardware
+from tasks.lib.common.pinning import Pinning
+from tasks.lib.common.settings import GRPC, MIXED, Plan
+from tasks.lib.common.strict_json import as_json
+from tasks.lib.common.tables import render
 from tasks.lib.engines.base import Conditions
-from tasks.lib.hardware import Hardware
-from tasks.lib.histogram import Histogram
-from tasks.lib.pinning import Pinning
-from tasks.lib.record import Alone, LeftOut, Record
-from tasks.lib.report import render
-from tasks.lib.rounds import Timeline
-from tasks.lib.settings import GRPC, MIXED, Plan
-from tasks.lib.store import Origin
-from tasks.lib.strict_json import as_json
-from tasks.lib.tolerance import Tolerance
-from tasks.lib.verdict import (
+from tasks.lib.measure import stats
+from tasks.lib.measure.agreement import Agreement, Numbers, Output
+from tasks.lib.measure.histogram import Histogram
+from tasks.lib.measure.rounds import Timeline
+from tasks.lib.measure.tolerance import Tolerance
+from tasks.lib.measure.verdict import (
     BASELINE,
     CANDIDATE,
     CONTROL,
@@ -35,7 +33,10 @@ from tasks.lib.verdict import (
     Measurement,
     Verdict,
 )
-from tasks.lib.warmup import Warmup
+from tasks.lib.measure.warmup import Warmup
+from tasks.lib.models.store import Origin
+from tasks.lib.results import folders, record
+from tasks.lib.results.record import Alone, LeftOut, Record
 from tests.unit.answers import scored
 
 ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
@@ -253,7 +254,7 @@ def test_grpc_is_named() -> None:
     assert "protocol" not in record.rows(content)[0]
     alone = replace(ALONE, plan=replace(plan, connections=8))
     assert only(alone)["sentence"].startswith("optimized alone over 8 gRPC connections: ")
-    assert any("protocol grpc and protocol rest" in told for told in results.warnings(content, saved(DONE)))
+    assert any("protocol grpc and protocol rest" in told for told in folders.warnings(content, saved(DONE)))
 
 
 def test_a_comparison_of_rest_with_grpc_says_which_is_which() -> None:

@@ -1,4 +1,4 @@
-"""tasks.lib.remote: a file over HTTP, whatever happens to the connection."""
+"""tasks.lib.models.http_file: a file over HTTP, whatever happens to the connection."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from email.utils import formatdate
 
 import pytest
 
-from tasks.lib.errors import DownloadError, Unreachable
-from tasks.lib.remote import Changed, RemoteFile, public
-from tasks.lib.settings import Download
+from tasks.lib.common.errors import DownloadError, Unreachable
+from tasks.lib.common.settings import Download
+from tasks.lib.models.http_file import Changed, RemoteFile, public
 from tests.unit.fileserver import Resource, Server
 
 OPTIONS = Download(timeout=5, retries=3, pause=0.001)

@@ -1,4 +1,4 @@
-"""tasks.lib.report: tables, each read back as its readers read it."""
+"""tasks.lib.common.tables: tables, each read back as its readers read it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib.errors import SettingError
-from tasks.lib.report import FORMATS, check_format, render
+from tasks.lib.common.errors import SettingError
+from tasks.lib.common.tables import FORMATS, check_format, render
 
 ROWS: list[dict[str, object]] = [
     {"variant": "stock", "p50 ms": "31.2", "max |dp|": "-", "n": 3},

@@ -1,4 +1,4 @@
-"""tasks.lib.results: what is saved, read again, and held against another result."""
+"""tasks.lib.results.folders: what is saved, read again, and held against another result."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import record, results
+from tasks.lib.common.errors import SettingError, SuiteError
+from tasks.lib.common.pinning import Pinning
+from tasks.lib.common.settings import Settings
 from tasks.lib.engines.base import Conditions
-from tasks.lib.errors import SettingError, SuiteError
-from tasks.lib.pinning import Pinning
-from tasks.lib.settings import Settings
+from tasks.lib.results import folders, record
 from tests.unit.test_record import COMPARED, DONE, PLAN, saved
 
 SIDES = ("baseline", "candidate")
@@ -23,16 +23,16 @@ SIDES = ("baseline", "candidate")
 
 
 def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> None:
-    folder = results.write(settings.paths, record.content([DONE]))
+    folder = folders.write(settings.paths, record.content([DONE]))
     assert folder == settings.paths.results / "2026-11-22T10-15-00-resnet"
     assert sorted(each.name for each in folder.iterdir()) == ["report.html", "result.json"]
-    assert results.read(folder) == results.read(folder / "result.json") == saved(DONE)
+    assert folders.read(folder) == folders.read(folder / "result.json") == saved(DONE)
 
 
 def test_a_name_that_leads_elsewhere_stays_in_the_folder_of_results(settings: Settings) -> None:
     """A server of somebody else's calls its model what it likes."""
     theirs = replace(COMPARED.candidate, model="../../../elsewhere@1")
-    folder = results.write(
+    folder = folders.write(
         settings.paths, record.content([replace(DONE, verdict=replace(COMPARED, candidate=theirs))])
     )
     assert folder.parent == settings.paths.results
@@ -40,8 +40,8 @@ def test_a_name_that_leads_elsewhere_stays_in_the_folder_of_results(settings: Se
 
 
 def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
-    folders = [results.write(settings.paths, record.content([DONE])) for _ in range(3)]
-    assert [folder.name for folder in folders] == [
+    written = [folders.write(settings.paths, record.content([DONE])) for _ in range(3)]
+    assert [folder.name for folder in written] == [
         "2026-11-22T10-15-00-resnet",
         "2026-11-22T10-15-00-resnet-2",
         "2026-11-22T10-15-00-resnet-3",
@@ -50,9 +50,9 @@ def test_two_of_one_second_are_both_kept(settings: Settings) -> None:
 
 def test_two_at_once_are_both_kept(settings: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: results.write(settings.paths, record.content([DONE])), range(40)))
-    assert len(set(folders)) == 40
-    assert all((folder / "result.json").is_file() for folder in folders)
+        written = list(pool.map(lambda _: folders.write(settings.paths, record.content([DONE])), range(40)))
+    assert len(set(written)) == 40
+    assert all((folder / "result.json").is_file() for folder in written)
 
 
 def a_file_in_the_way(results: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(
 ) -> None:
     spoil(settings.paths.results)
     with pytest.raises(SuiteError) as told:
-        results.write(settings.paths, record.content([DONE]))
+        folders.write(settings.paths, record.content([DONE]))
     assert str(settings.paths.results) in told.value.problem
     assert "INVOKE_PATHS_RESULTS" in told.value.remedy
 
@@ -82,7 +82,7 @@ def test_a_result_that_cannot_be_finished_leaves_nothing(
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(SuiteError, match="No space left on device"):
-        results.write(settings.paths, record.content([DONE]))
+        folders.write(settings.paths, record.content([DONE]))
     assert list(settings.paths.results.iterdir()) == []
 
 
@@ -100,7 +100,7 @@ def test_what_is_no_result_is_told(tmp_path: Path, text: str | None, problem: st
     if text is not None:
         (tmp_path / "result.json").write_text(text)
     with pytest.raises(SettingError, match=problem):
-        results.read(tmp_path)
+        folders.read(tmp_path)
 
 
 # Two results side by side
@@ -108,11 +108,11 @@ def test_what_is_no_result_is_told(tmp_path: Path, text: str | None, problem: st
 
 def test_what_makes_two_results_hard_to_compare() -> None:
     a = saved(DONE)
-    assert results.warnings(a, saved(DONE)) == []
+    assert folders.warnings(a, saved(DONE)) == []
     b = saved(replace(DONE, engine="docker", hardware=replace(DONE.hardware, cores=8)))
     b["versions"]["numpy"] = "1.0"
     b["plan"]["seed"] = 2
-    told = results.warnings(a, b)
+    told = folders.warnings(a, b)
     assert "the numbers of cores differ: 2 and 8" in told
     assert "the engines differ: local and docker" in told
     assert "the plans differ (what was sent, and for how long): seed 1 and seed 2" in told
@@ -124,16 +124,16 @@ def test_another_model_or_other_weights_are_told() -> None:
     a, b = saved(DONE), saved(DONE)
     for side in record.sides_of(b["runs"][0]):
         side["origin"]["content_sha256"] = "cd" * 32
-    (told,) = results.warnings(a, b)
+    (told,) = folders.warnings(a, b)
     assert told.endswith("(by the same name, with other weights)")
     for side in record.sides_of(b["runs"][0]):
         side["model"] = "other@1"
-    assert results.warnings(a, b) == ["the models differ: resnet@1538687457 and other@1"]
+    assert folders.warnings(a, b) == ["the models differ: resnet@1538687457 and other@1"]
 
 
 def test_another_sweep_is_told() -> None:
     more = replace(DONE, plan=replace(PLAN, connections=4))
-    assert results.warnings(saved(DONE), saved(DONE, more)) == [
+    assert folders.warnings(saved(DONE), saved(DONE, more)) == [
         "the plans differ (what was sent, and for how long): connections [1] and connections [1, 4]"
     ]
 
@@ -146,12 +146,12 @@ def test_other_cpus_governors_and_limits_are_told() -> None:
         return saved(replace(DONE, hardware=hardware, pinning=pinning, verdict=replace(COMPARED, **sides)))
 
     a = run("performance", Pinning((0, 1, 2), (3,)), 4 << 30)
-    assert results.warnings(a, run("performance", Pinning((0, 1, 2), (3,)), 4 << 30)) == []
-    assert results.warnings(a, run(None, None, 2 << 30)) == [
+    assert folders.warnings(a, run("performance", Pinning((0, 1, 2), (3,)), 4 << 30)) == []
+    assert folders.warnings(a, run(None, None, 2 << 30)) == [
         "the CPU governors differ: performance and None",
         "who ran on which CPUs differs: servers run on CPUs 0-2, the client on CPU 3 and None",
         "the limits of the servers differ: 4.0 GiB memory, 4096 processes and 2.0 GiB memory, 4096 processes",
     ]
-    assert results.warnings(a, saved(replace(DONE, hardware=replace(DONE.hardware, governor="performance"))))[
+    assert folders.warnings(a, saved(replace(DONE, hardware=replace(DONE.hardware, governor="performance"))))[
         -1
     ].endswith(" and any memory, any processes")

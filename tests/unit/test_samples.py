@@ -1,4 +1,4 @@
-"""tasks.lib.samples: making, keeping and reading a model's sample requests."""
+"""tasks.lib.models.samples: making, keeping and reading a model's sample requests."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from tasks.lib import environment, samples, store
-from tasks.lib.environment import Ended
-from tasks.lib.errors import ModelError, OptimizeError, SuiteError
-from tasks.lib.inputs import Sample
-from tasks.lib.samples import Samples
-from tasks.lib.settings import Settings
-from tasks.lib.signature import Signature, Tensor
-from tasks.lib.store import Model
+from tasks.lib.client.inputs import Sample
+from tasks.lib.client.signature import Signature, Tensor
+from tasks.lib.common.errors import ModelError, OptimizeError, SuiteError
+from tasks.lib.common.settings import Settings
+from tasks.lib.embedded import environment
+from tasks.lib.embedded.environment import Ended
+from tasks.lib.models import samples, store
+from tasks.lib.models.samples import Samples
+from tasks.lib.models.store import Model
 
 REQUESTS = b'{"signature_name":"a","instances":[1]}\n{"signature_name":"b","inputs":[2]}\n'
 ABOUT: dict[str, Any] = {

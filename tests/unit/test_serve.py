@@ -16,7 +16,7 @@ import pytest
 from invoke.context import Context
 
 from tasks import serve
-from tasks.lib import artefact, store
+from tasks.lib.models import artefact, store
 from tests.unit import standin
 from tests.unit.standin import ROOT, Desk, at_a_desk
 

@@ -1,4 +1,4 @@
-"""tasks.lib.settings: invoke.yaml as it stands, and every way of getting it wrong."""
+"""tasks.lib.common.settings: invoke.yaml as it stands, and every way of getting it wrong."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from invoke.config import Config
 from invoke.vendor import yaml
 
-from tasks.lib import variants
-from tasks.lib.errors import SettingError
-from tasks.lib.settings import ENGINES, PRECISIONS, Settings, read
-from tasks.lib.values import number, port, whole_number
+from tasks.lib.common import variants
+from tasks.lib.common.errors import SettingError
+from tasks.lib.common.settings import ENGINES, PRECISIONS, Settings, read
+from tasks.lib.common.values import number, port, whole_number
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED: dict[str, Any] = yaml.safe_load((ROOT / "invoke.yaml").read_text())

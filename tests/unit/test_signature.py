@@ -1,4 +1,4 @@
-"""tasks.lib.signature: the metadata of TensorFlow Serving, and what is not that."""
+"""tasks.lib.client.signature: the metadata of TensorFlow Serving, and what is not that."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tasks.lib.errors import ModelError, ServerError
-from tasks.lib.signature import Signature, Tensor, default_signature, signature_names
+from tasks.lib.client.signature import Signature, Tensor, default_signature, signature_names
+from tasks.lib.common.errors import ModelError, ServerError
 
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"

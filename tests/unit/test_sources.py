@@ -1,4 +1,4 @@
-"""tasks.lib.sources: the files that a program is made of, by its imports."""
+"""tasks.lib.embedded.sources: the files that a program is made of, by its imports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import artefact, environment, sources
+from tasks.lib.embedded import environment, sources
+from tasks.lib.models import artefact
 from tests.unit.commandline import ROOT
 
 FILES = {

@@ -1,4 +1,4 @@
-"""tasks.lib.stats: against scipy, and against thousands of simulated comparisons."""
+"""tasks.lib.measure.stats: against scipy, and against thousands of simulated comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from tasks.lib.stats import (
+from tasks.lib.measure.stats import (
     MINIMUM_SAMPLES,
     Interval,
     differs,

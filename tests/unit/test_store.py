@@ -1,4 +1,4 @@
-"""tasks.lib.store: which models are on disk, and where they came from."""
+"""tasks.lib.models.store: which models are on disk, and where they came from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.lib import store
-from tasks.lib.errors import ModelError
-from tasks.lib.settings import Settings
-from tasks.lib.store import Origin, Reference
+from tasks.lib.common.errors import ModelError
+from tasks.lib.common.settings import Settings
+from tasks.lib.models import store
+from tasks.lib.models.store import Origin, Reference
 
 
 def put(settings: Settings, name: str, version: str, source: str = "official") -> Path:

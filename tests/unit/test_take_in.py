@@ -1,4 +1,4 @@
-"""tasks.lib.take_in: archives of every kind become versions, from a disk and from a URL alike."""
+"""tasks.lib.models.take_in: archives of every kind become versions, from a disk and from a URL alike."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-from tasks.lib import digests, keras_file, obtain, store
-from tasks.lib.errors import DownloadError, ModelError, SuiteError
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model
+from tasks.lib.common.errors import DownloadError, ModelError, SuiteError
+from tasks.lib.common.settings import Settings
+from tasks.lib.models import digests, keras_file, obtain, store
+from tasks.lib.models.store import Model
 from tests.unit.archives import tar, tree, zipped
 from tests.unit.fileserver import Server
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tasks import serve, teardown
-from tasks.lib import environment, processes, store
+from tasks.lib.common import processes
+from tasks.lib.embedded import environment
+from tasks.lib.models import store
 from tests.unit.archives import tree
 from tests.unit.standin import Desk, at_a_desk
 

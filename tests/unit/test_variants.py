@@ -1,4 +1,4 @@
-"""tasks.lib.variants: invoke.yaml's table of variants, and what can be wrong with it."""
+"""tasks.lib.common.variants: invoke.yaml's table of variants, and what can be wrong with it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tasks.lib.errors import SettingError
-from tasks.lib.settings import Settings
-from tasks.lib.variants import BACKENDS, Container, NotOnEngine, Variant, check, find
+from tasks.lib.common.errors import SettingError
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import BACKENDS, Container, NotOnEngine, Variant, check, find
 
 
 def found(settings: Settings, table: Mapping[str, Any]) -> Variant:

@@ -1,4 +1,4 @@
-"""tasks.lib.verdict: the order of the blocks, and whether its conclusions are honest."""
+"""tasks.lib.measure.verdict: the order of the blocks, and whether its conclusions are honest."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.lib import stats, verdict, warmup
-from tasks.lib.agreement import Agreement
-from tasks.lib.errors import NoAnswer
-from tasks.lib.load import Block, Load, Prepared
-from tasks.lib.rounds import Rounds, run_rounds, timeline, turns
-from tasks.lib.settings import Plan
-from tasks.lib.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Contestant, Verdict
+from tasks.lib.common.errors import NoAnswer
+from tasks.lib.common.settings import Plan
+from tasks.lib.measure import stats, verdict, warmup
+from tasks.lib.measure.agreement import Agreement
+from tasks.lib.measure.load import Block, Load, Prepared
+from tasks.lib.measure.rounds import Rounds, run_rounds, timeline, turns
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Contestant, Verdict
 from tests.unit.answers import scored
 from tests.unit.scripted import Act, answer, keep_silent, say, serving
 

@@ -1,4 +1,4 @@
-"""tasks.lib.warmup: when a server is warm, on simulated ones and on real connections."""
+"""tasks.lib.measure.warmup: when a server is warm, on simulated ones and on real connections."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.lib import warmup
-from tasks.lib.errors import NoAnswer
-from tasks.lib.load import Block, Load, Prepared
-from tasks.lib.rounds import warmed_up
-from tasks.lib.settings import Plan
-from tasks.lib.warmup import FEWEST, Warmup, is_steady, warm_up
+from tasks.lib.common.errors import NoAnswer
+from tasks.lib.common.settings import Plan
+from tasks.lib.measure import warmup
+from tasks.lib.measure.load import Block, Load, Prepared
+from tasks.lib.measure.rounds import warmed_up
+from tasks.lib.measure.warmup import FEWEST, Warmup, is_steady, warm_up
 from tests.unit.scripted import answer, say, serving
 
 PLAN = Plan(

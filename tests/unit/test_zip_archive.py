@@ -1,4 +1,4 @@
-"""tasks.lib.zip_archive: what is unpacked, and what is refused."""
+"""tasks.lib.models.zip_archive: what is unpacked, and what is refused."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.lib.errors import DownloadError
-from tasks.lib.zip_archive import unpack
+from tasks.lib.common.errors import DownloadError
+from tasks.lib.models.zip_archive import unpack
 from tests.unit.archives import tree, zipped
 
 GOOD = {"m": None, "m/saved_model.pb": b"x" * 700, "m/variables/data": b"data"}

@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from typing import Protocol
 
-from tasks.lib.pinning import CPUs
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model
-from tasks.lib.variants import Variant
+from tasks.lib.common.pinning import CPUs
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import Variant
+from tasks.lib.models.store import Model
 
 STARTING, READY, STOPPING = "starting", "ready", "stopping"
 """The states of a server, as engines keep them."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tasks.lib import console, variants
-from tasks.lib import settings as checks
+from tasks.lib.common import console, variants
+from tasks.lib.common import settings as checks
+from tasks.lib.common.errors import DockerError, SettingError
+from tasks.lib.common.settings import Settings
 from tasks.lib.engines.base import Engine
-from tasks.lib.errors import DockerError, SettingError
-from tasks.lib.settings import Settings
 
 
 def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = ()) -> Engine:
@@ -25,7 +25,7 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
     for variant in needed:
         variants.find(settings, variant, wanted)
     if wanted == "docker":
-        from tasks.lib.engines.docker import DockerEngine
+        from tasks.lib.engines.docker.engine import DockerEngine
 
         return DockerEngine(settings)
     from tasks.lib.engines.local import LocalEngine
@@ -34,7 +34,7 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
 
 
 def _automatic(settings: Settings, needed: Sequence[str]) -> Engine:
-    from tasks.lib.engines.docker import DockerEngine
+    from tasks.lib.engines.docker.engine import DockerEngine
 
     try:
         engine = DockerEngine(settings)
@@ -69,7 +69,7 @@ def _local(settings: Settings, why: str) -> Engine:
 
 def all_engines(settings: Settings) -> list[Engine]:
     """Every engine that may run servers of this suite: Docker only if it answers."""
-    from tasks.lib.engines.docker import DockerEngine
+    from tasks.lib.engines.docker.engine import DockerEngine
     from tasks.lib.engines.local import LocalEngine
 
     engines: list[Engine] = [LocalEngine(settings)]

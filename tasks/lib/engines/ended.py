@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.lib import disk
+from tasks.lib.common import disk
+from tasks.lib.common.settings import Paths
 from tasks.lib.engines.base import Server
-from tasks.lib.settings import Paths
 
 KEPT = 5
 """How many."""

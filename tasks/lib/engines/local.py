@@ -18,16 +18,18 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tasks.lib import artefact, console, disk, environment, locks, pinning, processes
+from tasks.lib.common import console, disk, locks, pinning, processes
+from tasks.lib.common.errors import ServerError
+from tasks.lib.common.processes import Identity
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import Variant
+from tasks.lib.embedded import environment
 from tasks.lib.engines import base, ended, ports
 from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
-from tasks.lib.errors import ServerError
-from tasks.lib.processes import Identity
-from tasks.lib.settings import Settings
-from tasks.lib.store import Model
-from tasks.lib.variants import Variant
+from tasks.lib.models import artefact
+from tasks.lib.models.store import Model
 
 MODULE = "embedded_server"
 

@@ -8,10 +8,10 @@ import socket
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from tasks.lib import console, processes
+from tasks.lib.common import console, processes
+from tasks.lib.common.errors import ServerError
+from tasks.lib.common.settings import Settings
 from tasks.lib.engines.base import Server
-from tasks.lib.errors import ServerError
-from tasks.lib.settings import Settings
 
 STEP = 2
 """Every other port is tried: by default REST gets the odd ones, and gRPC the even ones below them."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib import console
+from tasks.lib.common import console
+from tasks.lib.common.errors import ModelError, RequestRefused, ServerError
+from tasks.lib.common.settings import Settings
 from tasks.lib.engines.base import Server
-from tasks.lib.errors import ModelError, RequestRefused, ServerError
-from tasks.lib.settings import Settings
 
 if TYPE_CHECKING:
-    from tasks.lib.inputs import Sample
+    from tasks.lib.client.inputs import Sample
 
 PASSING = (404, 429, 503, 504)
 """HTTP statuses of a server that is still loading."""
@@ -27,7 +27,7 @@ class Trial:
 
     def passed(self, timeout: float) -> bool:
         """Whether a predict is answered now. Raises ServerError if it never will be."""
-        from tasks.lib.client import Client
+        from tasks.lib.client.rest import Client
 
         client = Client(self._server.url, timeout)
         try:
@@ -51,9 +51,9 @@ class Trial:
         return True
 
     def _make_up(self, metadata: Mapping[str, Any]) -> Sample | None:
-        from tasks.lib import samples
-        from tasks.lib.inputs import requests_for, sample_photos
-        from tasks.lib.signature import default_signature
+        from tasks.lib.client.inputs import requests_for, sample_photos
+        from tasks.lib.client.signature import default_signature
+        from tasks.lib.models import samples
 
         try:
             made = samples.of_server(self._settings, self._server.model, self._server.version)

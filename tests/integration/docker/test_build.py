@@ -441,7 +441,7 @@ def test_a_user_without_permission_is_told(project: Project) -> None:
         pytest.skip("only root can become another user")
     # Imported first: another user may not even read the interpreter's own files.
     code = (
-        "import os, docker.client, docker.context, requests, tasks.lib.daemon as daemon\n"
+        "import os, docker.client, docker.context, requests, tasks.lib.images.daemon as daemon\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "daemon.connect()\n"
     )

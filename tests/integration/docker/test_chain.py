@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.lib import hardware
+from tasks.lib.common import hardware
 from tests.integration.conftest import Suite
 from tests.integration.docker import engine, upstream
 from tests.integration.docker.conftest import LABEL, containers

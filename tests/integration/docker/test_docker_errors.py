@@ -135,8 +135,8 @@ def test_a_socket_that_one_may_not_use(docker_host: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     code = (
-        "import os, docker, docker.context, requests; from tasks.lib import daemon;"
-        "from tasks.lib.errors import DockerError\n"
+        "import os, docker, docker.context, requests; from tasks.lib.images import daemon;"
+        "from tasks.lib.common.errors import DockerError\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "try: daemon.connect()\nexcept DockerError as error: print(error)"
     )

@@ -1,0 +1,409 @@
+"""One benchmark from beginning to end: contestants up, answers compared, speed measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tasks.lib.benchmark import contestants
+from tasks.lib.benchmark.contestants import Asked
+from tasks.lib.client import inputs
+from tasks.lib.client.rest import client_for
+from tasks.lib.client.signature import (
+    DEFAULT_SIGNATURE,
+    Signature,
+    default_signature,
+    named_signature,
+    signature_names,
+)
+from tasks.lib.common import console, hardware, pinning, variants
+from tasks.lib.common.errors import CannotGain, GateFailed, NotComparable
+from tasks.lib.common.hardware import Hardware
+from tasks.lib.common.pinning import Pinning
+from tasks.lib.common.settings import MIXED, Plan, Settings
+from tasks.lib.engines.base import Engine
+from tasks.lib.engines.choose import choose
+from tasks.lib.measure import agreement, stats, verdict
+from tasks.lib.measure.agreement import Agreement
+from tasks.lib.measure.load import Load
+from tasks.lib.measure.rounds import Rounds, medians, run_rounds, timeline, warmed_up
+from tasks.lib.measure.tolerance import Tolerances
+from tasks.lib.measure.verdict import Contestant, Verdict
+from tasks.lib.models import obtain, samples, store, user_requests
+from tasks.lib.models.samples import Samples
+from tasks.lib.models.store import Model
+from tasks.lib.optimize import optimize
+from tasks.lib.predict import ask
+from tasks.lib.results import record
+from tasks.lib.results.record import LeftOut
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What a person asks for."""
+
+    model: str
+    """NAME or NAME@VERSION, for contestants that name none."""
+    baseline: str | None
+    """None to measure the candidates by themselves."""
+    candidates: Sequence[str]
+    engine: str | None
+    plan: Plan
+    """Its `protocol` and its `connections` are those below."""
+    protocol: str | None = None
+    """One of settings.PROTOCOLS; None for what addresses say, and REST where there are none."""
+    connections: Sequence[int] = (1,)
+    """Each number of them is measured by itself."""
+    inputs: Path | None = None
+    """A photo, a folder of photos, or a file of JSON requests; None for the model's samples."""
+    signature: str = ""
+    """The one that is measured; the default one if empty."""
+    pixels: str | None = None
+    """The range in which the model expects pixels, if a person says it."""
+    max_difference: Mapping[str, float] = field(default_factory=dict)
+    """Of two answers, by output (tolerance.Tolerances.absolute), where it is not what precisions allow."""
+    rtol: Mapping[str, float] = field(default_factory=dict)
+    """The same in parts of the baseline's numbers."""
+    allow_different: bool = False
+    """Time them although they answer differently."""
+    left_out: Mapping[str, CannotGain] = field(default_factory=dict)
+    """Contestants by name that an earlier step has found to be without gain."""
+
+
+def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
+    """Compare each candidate with the baseline, or measure it alone if there is none.
+
+    The candidates are measured one after another, each in a pair with the baseline. A contestant that
+    cannot be optimized is left out: what remains is compared, or measured alone if it is a single one.
+    Raises CannotGain if none remains. Yields nothing on --dry, after saying what would be done.
+    """
+    asked = [contestants.parse(name) for name in (contest.baseline, *contest.candidates) if name is not None]
+    managed = [one for one in asked if not one.urls]
+    for one in managed:
+        variants.check(settings, one.variant)  # a misspelt one is told before anything is downloaded
+    protocol = contestants.protocol(asked, contest.protocol)
+    pinned = _pinning(settings, asked)
+    if pinned is not None and pinned.is_apart:
+        settings = replace(settings, serve=replace(settings.serve, cpus=pinned.servers))
+    engine = choose(settings, contest.engine, [one.variant for one in managed]) if managed else None
+    references = dict.fromkeys(one.reference or contest.model for one in managed)
+    models = {reference: obtain.ensure(settings, reference) for reference in references}
+    if settings.dry or None in models.values():
+        console.note(
+            f"would measure {' and '.join(one.name for one in asked)} until the interval is narrower than "
+            f"{contest.plan.ci_width:.1%}, or for {contest.plan.max_seconds:g} s, starting the servers that "
+            f"are not up{'' if pinned is None else f'; {pinned}'}"
+        )
+        return
+    baseline, candidates, left_out = _entries(
+        asked, contest, _without_gain(settings, contest, engine, models, managed)
+    )
+    event = _Event(settings, contest, protocol, engine, models, pinned, hardware.detect(), left_out)
+    with ExitStack() as stack:
+        against = None if baseline is None else stack.enter_context(event.up(baseline))
+        for one in candidates:
+            with event.up(one) as contestant:
+                yield from event.measured(against, contestant)
+
+
+def _without_gain(
+    settings: Settings,
+    contest: Contest,
+    engine: Engine | None,
+    models: Mapping[str, Model | None],
+    managed: Sequence[Asked],
+) -> dict[str, CannotGain]:
+    """Those of `managed` whose model cannot be optimized, by name; the others' models are optimized.
+
+    Before anything is started: it takes minutes, and must not slow down a server that is measured.
+    """
+    found = dict(contest.left_out)
+    for one in managed:
+        model = models[one.reference or contest.model]
+        if one.name in found or engine is None or model is None:
+            continue
+        try:
+            optimize.resolve(settings, model, variants.find(settings, one.variant, engine.name))
+        except CannotGain as error:
+            found[one.name] = error
+    return found
+
+
+def _entries(
+    asked: Sequence[Asked], contest: Contest, without_gain: Mapping[str, CannotGain]
+) -> tuple[Asked | None, Sequence[Asked], tuple[LeftOut, ...]]:
+    """The baseline, the candidates, and those that are left out.
+
+    A baseline that remains by itself is the only candidate. Raises CannotGain if none remains.
+    """
+    present = [one for one in asked if one.name not in without_gain]
+    if not present:
+        raise next(iter(without_gain.values()))
+    left_out = tuple(LeftOut(name, error.problem) for name, error in without_gain.items())
+    for one in left_out:
+        console.note(str(one))
+    has_baseline = contest.baseline is not None and contest.baseline not in without_gain
+    if has_baseline and len(present) > 1:
+        return present[0], present[1:], left_out
+    return None, present, left_out
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A contest with its places known."""
+
+    settings: Settings
+    contest: Contest
+    protocol: str
+    """What servers of this suite are asked over."""
+    engine: Engine | None
+    models: Mapping[str, Model | None]
+    pinning: Pinning | None
+    machine: Hardware
+    """As it was at the beginning."""
+    left_out: tuple[LeftOut, ...]
+
+    def up(self, asked: Asked) -> AbstractContextManager[Contestant]:
+        model = None if asked.urls else self.models[asked.reference or self.contest.model]
+        engine = None if asked.urls else self.engine
+        return contestants.up(self.settings, asked, engine, model, self.protocol)
+
+    def measured(self, baseline: Contestant | None, candidate: Contestant) -> Iterator[record.Record]:
+        """One record for each number of connections."""
+        metadata = client_for((baseline or candidate).url, self.contest.plan.timeout).metadata()
+        signature = self._signature(metadata)
+        requests = self._requests(
+            metadata, signature, [one for one in (baseline, candidate) if one is not None]
+        )
+        bodies = [sample.body for sample in requests]
+        answers, takes_photos = None, False
+        if baseline is not None:
+            takes_photos = ask.can_classify(signature)
+            answers = self._agreement(baseline, candidate, signature, requests)
+        for connections in self.contest.connections:
+            protocols = {one.protocol for one in (baseline, candidate) if one is not None}
+            plan = replace(
+                self.contest.plan,
+                connections=connections,
+                protocol=MIXED if len(protocols) > 1 else candidate.protocol,
+            )
+            started, outcome, alone = record.now(), None, None
+            apart = self.pinning is not None and self.pinning.is_apart
+            with pinning.confined(self.pinning.client if self.pinning and apart else ()):
+                if baseline is None or answers is None:
+                    alone = _alone(candidate, bodies, plan)
+                else:
+                    outcome = self._compare(baseline, candidate, answers, bodies, plan)
+            yield record.Record(
+                time=started,
+                command=record.command_line(),
+                engine=self.engine.name if self.engine is not None else None,
+                hardware=self.machine,
+                plan=plan,
+                verdict=outcome,
+                alone=alone,
+                pinning=self.pinning,
+                engine_version=self.engine.version() if self.engine is not None else {},
+                left_out=self.left_out,
+                takes_photos=takes_photos,
+            )
+            if outcome is not None and outcome.p50 is None:
+                return  # they answer differently, at any number of connections
+
+    def _agreement(
+        self,
+        baseline: Contestant,
+        candidate: Contestant,
+        signature: Signature,
+        requests: Sequence[inputs.Sample],
+    ) -> Agreement:
+        """Every replica is asked, and held against the baseline's first."""
+        timeout = self.contest.plan.timeout
+        limit = self._limit(baseline, candidate)
+        tolerances = Tolerances(limit, self.contest.max_difference, self.contest.rtol)
+        tolerances.check(tensor.name for tensor in signature.outputs)
+        console.note(f"comparing answers over {len(requests)} inputs")
+        return agreement.worst(
+            agreement.compare(
+                client_for(baseline.url, timeout), client_for(url, timeout), signature, requests, tolerances
+            )
+            for url in (*baseline.urls[1:], *candidate.urls)
+        )
+
+    def _compare(
+        self,
+        baseline: Contestant,
+        candidate: Contestant,
+        answers: Agreement,
+        bodies: Sequence[bytes],
+        plan: Plan,
+    ) -> Verdict:
+        different = self.contest.allow_different
+        if not answers.holds and not different:
+            return verdict.judge(baseline, candidate, answers, bodies, plan)
+        with console.progress(_doing(plan, baseline, candidate), plan.max_seconds, unit="s") as bar:
+            return verdict.judge(
+                baseline, candidate, answers, bodies, plan, allow_different=different, progress=bar.update
+            )
+
+    def _limit(self, *both: Contestant) -> float:
+        """What precisions allow. A server of somebody else's is held to the strictest one."""
+        allowed = self.settings.optimize.max_difference
+        return max(allowed.get(one.precision, min(allowed.values())) for one in both)
+
+    def _signature(self, metadata: Mapping[str, Any]) -> Signature:
+        """The one that is measured: the person's, that of their first request, or the default one."""
+        if self.contest.signature:
+            return named_signature(metadata, self.contest.signature)
+        signature = default_signature(metadata)
+        place = self.contest.inputs
+        if place is not None and place.suffix.lower() in inputs.REQUEST_SUFFIXES:
+            name = inputs.signature_of(inputs.requests_in(place)[0].body, signature.name)
+            return named_signature(metadata, name)
+        if signature.name != DEFAULT_SIGNATURE:
+            others = ", ".join(name for name in signature_names(metadata) if name != signature.name)
+            choice = f"; --signature chooses another one ({others})" if others else ""
+            console.note(
+                f"the signature {signature.name!r} is measured: there is no {DEFAULT_SIGNATURE}{choice}"
+            )
+        return signature
+
+    def _requests(
+        self, metadata: Mapping[str, Any], signature: Signature, sides: Sequence[Contestant]
+    ) -> Sequence[inputs.Sample]:
+        """A person's own requests, the model's samples, or what its metadata lets one make up.
+
+        Raises ModelError if there are none, NotComparable if the model's answers are random.
+        """
+        made = self._samples(sides)
+        if self.contest.inputs is not None:
+            default = self.contest.signature or default_signature(metadata).name
+            return user_requests.from_path(self.contest.inputs, made, signature, default, self.contest.pixels)
+        if made is None:
+            of_suite = inputs.sample_photos(self.settings.paths)
+            return inputs.requests_of(signature, of_suite, self.contest.pixels)
+        if made.is_random(signature.name) and len(sides) > 1:
+            raise NotComparable(
+                f"{sides[0].model} answers the same request differently from call to call, so its servers "
+                "cannot be compared.",
+                "Export it without dropout and random operations, or measure one server with --alone.",
+            )
+        if made.lacks_range(signature.name):
+            console.note(samples.UNKNOWN_RANGE)
+        return made.of(signature)
+
+    def _samples(self, sides: Sequence[Contestant]) -> Samples | None:
+        """Those of the model that is measured; None if only its metadata is known."""
+        ours = next((side for side in sides if side.origin is not None), None)
+        model = None if ours is None else store.find(self.settings.paths, ours.model)
+        if model is None:
+            if self.contest.inputs is None:
+                console.note(
+                    "requests are made up from the metadata of the server alone; --inputs gives others"
+                )
+            return None
+        found = samples.if_possible(self.settings, model, self.contest.pixels)
+        if found is None and self.contest.inputs is None:
+            console.note(
+                "requests are made up from the metadata of the server alone; after `invoke build.embedded` "
+                "they fit what the model does with its inputs"
+            )
+        return found
+
+
+def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> record.Alone:
+    label = verdict.CANDIDATE
+    p50s: list[float] = []
+
+    def enough(done: Rounds) -> bool:
+        p50s.extend(medians(done[len(p50s) :], [label]))
+        return len(done) >= verdict.FEWEST and stats.ratio_interval(p50s).width <= plan.ci_width
+
+    with Load(contestant.urls, plan.timeout, plan.connections) as load:
+        requests = {label: [load.prepare(body) for body in bodies]}
+        with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
+            warmup = warmed_up({label: [load]}, bodies, plan)
+            rounds = run_rounds([(label, load)], requests, plan.block, plan, enough, bar.update)
+    measured = verdict.measure([block for one in rounds for block in one[label]])
+    return record.Alone(contestant, measured, len(rounds), timeline(rounds), warmup)
+
+
+def _pinning(settings: Settings, asked: Sequence[Asked]) -> Pinning | None:
+    """All servers on the same CPUs, which those of somebody else cannot be put on; None if all are such."""
+    theirs = [one.name for one in asked if one.urls]
+    if len(theirs) == len(asked):
+        return None
+    if theirs:
+        usable = pinning.usable() or ()
+        return Pinning(
+            settings.serve.cpus or usable, usable, f"{theirs[0]} is not this suite's to put on any"
+        )
+    return pinning.plan(settings.serve.cpus, hardware.cores())
+
+
+def _doing(plan: Plan, *sides: Contestant) -> str:
+    return f"measuring {' and '.join(side.name for side in sides)}{plan.how}"
+
+
+NO_FAILURES = "Look at the log (`invoke serve.logs` for one of this suite), and measure again once none fail."
+
+
+def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> None:
+    """Raises NotComparable if a comparison has no verdict, GateFailed if one is below `min_ratio`.
+
+    It is below only if its interval as a whole is, and by more than the machine's own noise: what no one
+    can tell on this machine is not held against the candidate. With `min_ratio`, a contestant that was left
+    out is a comparison without a verdict.
+    """
+    for single in done:
+        problem = single.alone.problem(single.plan) if single.alone is not None else None
+        if problem is not None:
+            raise NotComparable(f"The figures say little: {problem}.", NO_FAILURES)
+    verdicts = [(single, single.verdict) for single in done if single.verdict is not None]
+    for single, one in verdicts:
+        if one.p50 is None:
+            raise NotComparable(
+                f"{one.candidate.name} answers differently from {one.baseline.name}, so their speeds were "
+                f"not compared: {one.agreement.problem}.",
+                f"{_how_to_look(single, one)} --allow-different measures them anyway.",
+            )
+        if one.problem is not None:
+            raise NotComparable(
+                f"There is no verdict on {one.candidate.name}: {one.problem}.",
+                NO_FAILURES,
+            )
+    if min_ratio is not None:
+        _check_complete(done, min_ratio)
+    for _, one in verdicts:
+        if min_ratio is not None and one.p50 is not None and one.p50.is_below(min_ratio):
+            raise GateFailed(
+                f"{one.candidate.name} is {one.p50.interval.ratio:.{one.p50.interval.digits}f}x as fast as "
+                f"{one.baseline.name}{one.plan.how}, with certainty below --min-ratio {min_ratio:g}.",
+                "Make it faster, or lower the gate.",
+            )
+
+
+def _how_to_look(done: record.Record, one: Verdict) -> str:
+    """How to see what two contestants answer, as a sentence."""
+    sides = (one.baseline, one.candidate)
+    if done.takes_photos and all(side.origin is not None for side in sides):
+        return "Compare what `invoke predict PHOTO --variant NAME` prints for each of them."
+    return "Send one request to both with curl (`invoke serve` prints such a line) and compare the answers."
+
+
+def _check_complete(done: Sequence[record.Record], min_ratio: float) -> None:
+    """Raises NotComparable if a contestant was left out: no one knows whether it is fast enough."""
+    left_out = done[0].left_out if done else ()
+    if not left_out:
+        return
+    compared = any(one.verdict is not None for one in done)
+    names = " and ".join(one.name for one in left_out)
+    reasons = " ".join(dict.fromkeys(one.reason for one in left_out))
+    missing = f"{names} was not compared" if compared else "There was nothing to compare"
+    raise NotComparable(
+        f"{missing}, so --min-ratio {min_ratio:g} was not checked: {reasons}",
+        "Leave out --min-ratio, or name another candidate.",
+    )

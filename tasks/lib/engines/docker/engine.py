@@ -1,0 +1,394 @@
+"""The Docker engine: TensorFlow Serving, or the embedded server, in containers of this machine.
+
+There are no records on disk: a container's labels tell whose and what it is, and its name ends in
+the state of its server. What a killed call of the suite leaves is found by its labels and removed by
+the next one. A server that ended by itself is dropped from the list; what it wrote is kept in
+.state/servers/ended/.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from tasks.lib.common import console, locks, processes
+from tasks.lib.common.errors import DockerError, ServerError
+from tasks.lib.common.settings import Settings
+from tasks.lib.common.variants import EMBEDDED, Variant
+from tasks.lib.engines import base, ended, ports
+from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
+from tasks.lib.engines.docker import container as plans
+from tasks.lib.engines.docker import image_name, serving_log
+from tasks.lib.engines.local import LocalEngine
+from tasks.lib.engines.ports import PortLost
+from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
+from tasks.lib.images import daemon, pull, refusals
+from tasks.lib.images.recipe import LABEL
+from tasks.lib.models import artefact
+from tasks.lib.models.store import Model
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
+
+LOG_READ = 400
+"""Lines in which a reason is looked for."""
+OUT_OF_MEMORY, ILLEGAL_INSTRUCTION = 137, 132
+"""Exit statuses: 128 and the signal that ended the server."""
+NO_PROGRAM = (126, 127)
+"""Exit statuses of an init or shell that finds nothing to execute."""
+SETTLE = 0.5
+"""Seconds after which a container that has ended tells the whole story."""
+
+
+class DockerEngine:
+    """See the module. Raises DockerError if no Docker Engine of this machine answers."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client = daemon.connect()
+
+    def __str__(self) -> str:
+        """The daemon: "Docker 28.1.1"."""
+        return f"Docker {self.version()['docker-engine']}".strip()
+
+    # What every engine can do: tasks.lib.engines.base.Engine
+
+    def start(
+        self, model: Model, variant: Variant, port: int | None = None, *, temporary: bool = False
+    ) -> Server:
+        """Start a server and return once a real predict has answered. See Engine.start.
+
+        The image is pulled if it is a published one. On --dry the commands are printed, and the server
+        returned is the one that would be started. Raises DockerError where Docker refuses.
+        """
+        image = self._provide(variant)
+        for _ in range(ports.STARTS_TRIED - 1):
+            try:
+                return self._start(model, variant, port, image, temporary)
+            except PortLost as lost:
+                if port == lost.port:
+                    raise
+                console.note(f"{lost.problem} Starting it on another.")
+        return self._start(model, variant, port, image, temporary)
+
+    def fingerprint(self, model: Model, variant: Variant) -> str:
+        """See Engine.fingerprint. The image counts by its id: a name may mean another one by now."""
+        image = image_name.name(self._settings, variant)
+        found = pull.find(self._client, image)
+        planned = base.planned(self._settings, self.name, model, variant)
+        words = plans.plan(self._settings, planned, model, image).command()
+        return base.digest(artefact.content_of(model, variant), str(found.id) if found else "", words)
+
+    def servers(self) -> list[Server]:
+        """The servers of this suite that run now, those still loading too, oldest first."""
+        found = [server for each in self._containers() if (server := self._survey(each)) is not None]
+        return sorted(found, key=lambda server: server.started)
+
+    def logs(self, server: Server, lines: int | None = None) -> str:
+        """The last `lines` lines that the server wrote; all of them if None."""
+        for each in self._containers(server.id):
+            return self._text(each, lines)
+        return ""
+
+    def conditions(self, server: Server) -> Conditions:
+        """Under what conditions the server runs, as Docker tells."""
+        for each in self._containers(server.id):
+            with _gone_is_fine():
+                return plans.conditions(each.attrs, each.image.attrs, self._client.info()["NCPU"])
+        return Conditions(None)
+
+    def version(self) -> Mapping[str, str]:
+        """That of the Docker Engine."""
+        return {"docker-engine": str(self._client.version().get("Version", ""))}
+
+    def stop(self, server: Server, grace: float) -> None:
+        """End the server: politely, and after `grace` seconds by force. Done when it is gone."""
+        for each in self._containers(server.id):
+            # So that whoever lists the servers meanwhile does not take it for one that died.
+            with _gone_is_fine():
+                if plans.state(each.name) != STOPPING:
+                    each.rename(plans.name(server, STOPPING))
+            with _gone_is_fine():
+                before = time.monotonic()
+                each.stop(timeout=max(0, round(grace)))
+                if grace > 0 and time.monotonic() - before >= round(grace):
+                    console.note(f"{server} did not end within {grace:g} s of being asked to, and was killed")
+            self._remove(each)
+
+    # Its own
+
+    def obstacle(self, variant: Variant) -> str | None:
+        """Why the variant cannot be served at once: its image is not there and cannot be pulled either.
+
+        None where it can.
+        """
+        name = image_name.name(self._settings, variant)
+        try:
+            found = pull.find(self._client, name)
+            if found is not None:
+                pull.check_fits(self._client, found, name)
+            elif image_name.is_built(variant):
+                return f"the image {name} is not built"
+            else:
+                pull.check_registry(name)
+        except DockerError as error:
+            return error.problem.rstrip(".")
+        return None
+
+    def _provide(self, variant: Variant) -> str:
+        """The name of the variant's image, which is there when this returns (unless on --dry)."""
+        name = image_name.name(self._settings, variant)
+        found = pull.find(self._client, name)
+        if found is None:
+            if image_name.is_built(variant):
+                raise image_name.not_built(variant, name)
+            if self._settings.dry:
+                console.command(["docker", "pull", name])
+                return name
+            pull.pull(name, self._settings.docker.pull_timeout)
+            found = pull.find(self._client, name)
+            if found is None:
+                raise refusals.pulling(name, "no matching manifest")
+        pull.check_fits(self._client, found, name)
+        return name
+
+    # Containers
+
+    def _containers(self, server_id: str | None = None) -> list[Container]:
+        """The containers of this checkout, whatever their state; only that of one server if it is named.
+
+        Oldest first.
+        """
+        wanted = [f"{LABEL}=server", f"{plans.OWNER}={plans.owner(self._settings)}"]
+        if server_id is not None:
+            wanted.append(f"{plans.SERVER}={server_id}")
+        found: list[Container] = []
+        with _gone_is_fine():
+            found += self._client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
+        return found[::-1]
+
+    def _survey(self, each: Container) -> Server | None:
+        """The server in the container; None, and put right what is not as it should be, if there is none.
+
+        On --dry nothing is put right.
+        """
+        try:
+            server, starter = plans.from_labels(each.labels), plans.starter(each.labels)
+        except (KeyError, ValueError):
+            return None
+        state, dry = plans.state(each.name), self._settings.dry
+        needs_starter = state == STARTING or server.temporary
+        waited_for = not needs_starter or processes.runs(starter)
+        if each.status in ("running", "paused", "created", "restarting") and waited_for:
+            return server
+        if dry:
+            return None
+        if not waited_for:
+            console.note(f"{server} was left behind by a call that was killed; ending it")
+            self._remove(each)
+        elif state == STOPPING:
+            self._remove(each)  # stopped by another call, which was killed or is just about to do this
+        elif state == READY:
+            kept = ended.place(self._settings.paths, server)
+            kept.write_text(self._text(each))
+            ended.trim(self._settings.paths)
+            self._remove(each)
+            console.note(
+                f"{server} has ended by itself; what it wrote is kept in {self._settings.paths.shown(kept)}"
+            )
+        # One that died while loading is the business of the call that waits for it.
+        return None
+
+    def _remove(self, each: Container) -> None:
+        with _gone_is_fine():
+            each.remove(v=True, force=True)
+
+    def _text(self, each: Container, lines: int | None = None) -> str:
+        with _gone_is_fine():
+            log: bytes = each.logs(tail="all" if lines is None else lines)
+            return log.decode(errors="replace").rstrip("\n")
+        return ""
+
+    def _locked(self) -> AbstractContextManager[None]:
+        if self._settings.dry:
+            return nullcontext()
+        return locks.held(self._settings.paths, "containers", "it is starting a server")
+
+    # Starting
+
+    def _start(self, model: Model, variant: Variant, port: int | None, image: str, temporary: bool) -> Server:
+        server: Server | None = None
+        try:
+            with self._locked():
+                # Listing them first also frees the ports of those that a killed call has left.
+                ours = [*self.servers(), *LocalEngine(self._settings).servers()]
+                rest, grpc = ports.choose(self._settings, port, ours)
+                found = pull.find(self._client, image)
+                planned = base.planned(
+                    self._settings,
+                    self.name,
+                    model,
+                    variant,
+                    port=rest,
+                    grpc_port=grpc,
+                    fingerprint=self.fingerprint(model, variant),
+                    temporary=temporary,
+                    image=image,
+                    image_id=str(found.id) if found else "",
+                )
+                plan = plans.plan(self._settings, planned, model, image)
+                console.command(plan.command())
+                planned = plans.without_recipe(planned)
+                if self._settings.dry:
+                    return planned
+                server = planned
+                # Held back for as long as a container may exist of which nobody knows yet.
+                with processes.uninterrupted():
+                    each = self._launch(server, plan)
+            self._wait_until_it_answers(server, each)
+            self._hint(server, each)
+            with processes.uninterrupted():
+                self._settle(server, each)
+        except BaseException:
+            if server is not None:
+                with processes.uninterrupted():
+                    for left in self._containers(server.id):
+                        self._remove(left)
+            raise
+        return server
+
+    def _launch(self, server: Server, plan: plans.Container) -> Container:
+        import requests
+        from docker.errors import DockerException
+
+        try:
+            each = self._client.containers.create(**plan.options())
+            each.start()
+        except (DockerException, requests.RequestException) as error:
+            why = refusals.said(error)
+            if refusals.is_port_taken(why):
+                taken = ports.lost(server) or server.rest_port
+                raise PortLost(taken, f"{server} was being started") from error
+            raise refusals.running(plan.image, why) from error
+        return each
+
+    def _wait_until_it_answers(self, server: Server, each: Container) -> None:
+        """Return once a predict was answered. Raises ServerError, its log shown, if that does not come."""
+        limit = self._settings.serve.ready_timeout
+        deadline = time.monotonic() + limit
+        trial = Trial(self._settings, server)
+        pause = 0.05
+        with console.waiting(f"starting {server}") as line:
+            while True:
+                if trial.passed(max(1.0, deadline - time.monotonic())):
+                    return
+                self._check_alive(server, each)
+                reason = serving_log.hopeless(self._text(each, LOG_READ))
+                if reason is not None:
+                    self._show_log(each)
+                    raise ServerError(f"{server} will never answer: {reason[0]}.", reason[1])
+                if time.monotonic() >= deadline:
+                    self._show_log(each)
+                    raise too_late(server, limit)
+                line.tick()
+                time.sleep(pause)
+                pause = min(pause * 1.3, 0.5)
+
+    def _check_alive(self, server: Server, each: Container) -> None:
+        """Raises ServerError, saying why, if the container does not run any more."""
+        from docker.errors import NotFound
+
+        state: dict[str, Any] = {}
+        # Looked at twice: one that was ended by a removal is still there for a moment.
+        for pause in (0.0, SETTLE):
+            time.sleep(pause)
+            with _gone_is_fine():
+                try:
+                    each.reload()
+                except NotFound:
+                    raise _removed(server) from None
+            state = each.attrs["State"]
+            if plans.state(each.name) == STOPPING:
+                raise stopped_meanwhile(server)
+            if state.get("Running"):
+                return
+        if state.get("Dead") or state.get("Status") == "removing":
+            raise _removed(server)
+        self._show_log(each)
+        raise self._died(server, state, self._text(each, LOG_READ))
+
+    def _died(self, server: Server, state: dict[str, Any], log: str) -> ServerError:
+        status = state.get("ExitCode")
+        if state.get("OOMKilled") or status == OUT_OF_MEMORY:
+            limit = console.size(plans.memory(self._settings.docker))
+            sure = "ran out of memory" if state.get("OOMKilled") else "was killed, as if out of memory,"
+            return ServerError(
+                f"{server} {sure} while loading; it may take {limit}.",
+                "Raise the setting docker.memory (INVOKE_DOCKER_MEMORY=8g), or stop what else runs.",
+            )
+        if status == ILLEGAL_INSTRUCTION:
+            return ServerError(
+                f"{server} was ended by an illegal instruction: {server.image} was compiled for another CPU.",
+                "Compile it here with `invoke build.devel build.optimized`, or serve stock: `invoke serve`.",
+            )
+        if status in NO_PROGRAM:
+            return ServerError(
+                f"The image {server.image} is no server's: it has no program to start that takes arguments.",
+                "Check the setting docker.image, and the variant's image in invoke.yaml.",
+            )
+        reason = serving_log.hopeless(log)
+        if reason is not None:
+            return ServerError(f"{server} died while loading: {reason[0]}.", reason[1])
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        last = console.shortened(lines[-1].rstrip(".?! ")) if lines else "it said nothing"
+        return ServerError(
+            f"{server} died while loading, with exit status {status}: {last}.",
+            "Fix the error shown above and try again.",
+        )
+
+    def _settle(self, server: Server, each: Container) -> None:
+        """From now on it is up. Raises ServerError if somebody has removed or stopped it meanwhile."""
+        self._check_alive(server, each)
+        with _gone_is_fine():
+            each.rename(plans.name(server, READY))
+        self._check_alive(server, each)
+
+    def _hint(self, server: Server, each: Container) -> None:
+        missing = serving_log.missing_instructions(self._text(each))
+        if missing and server.variant.backend not in EMBEDDED:  # nobody compiles that one's TensorFlow
+            console.note(
+                f"this image was not compiled for {missing}, which this CPU has: `invoke build.devel "
+                "build.optimized` compiles one that is (hours), and `invoke benchmark` tells what it gains"
+            )
+
+    def _show_log(self, each: Container) -> None:
+        console.note(f"the last lines of its log:\n{self._text(each, LOG_TAIL)}")
+
+
+def _removed(server: Server) -> ServerError:
+    return ServerError(
+        f"The container of {server} was removed while it was loading, by another call or by somebody else.",
+        "Start it again.",
+    )
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    """For what is done to a container that somebody else may remove at any moment.
+
+    Raises DockerError for whatever else Docker answers, or does not.
+    """
+    import requests
+    from docker.errors import DockerException, NotFound
+
+    try:
+        yield
+    except NotFound:
+        pass
+    except (DockerException, requests.RequestException) as error:
+        if not refusals.is_going(refusals.said(error)):
+            raise refusals.anything(refusals.said(error)) from error

@@ -1,0 +1,331 @@
+"""The paired comparison of two servers.
+
+Both answer the samples; only if they answer alike are they timed. Then blocks of requests alternate
+between baseline and candidate. Half of the baseline's requests go by another name, the control, as if
+they were sent to another server: whatever the control and the rest of the baseline differ by is the
+machine's own noise. Half of the candidate's do too, so that all blocks are of one size. Each round visits
+the four in a seeded order and then in reverse (ABBA), so that a machine that slowly gets faster or slower
+favours nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tasks.lib.client.rest import protocol_of
+from tasks.lib.common.settings import Plan
+from tasks.lib.engines.base import Conditions
+from tasks.lib.measure import stats
+from tasks.lib.measure.agreement import Agreement
+from tasks.lib.measure.load import Block, Load
+from tasks.lib.measure.rounds import Rounds, Timeline, medians, pooled, rates, run_rounds, timeline, warmed_up
+from tasks.lib.measure.warmup import Warmup
+from tasks.lib.models.store import Origin
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BASELINE, CONTROL, CANDIDATE, TWIN = "baseline", "control", "candidate", "twin"
+"""What blocks are booked under: both contestants have two labels, and all four the same requests. If the
+candidate had one with blocks of twice the size, fewer of its requests would be the first ones after
+another server's, which take longer: it came out 3 % faster than itself (a server of 0.3 ms)."""
+OLD, NEW = (BASELINE, CONTROL), (CANDIDATE, TWIN)
+P50, THROUGHPUT = "p50", "throughput"
+TAILS = (90, 99)
+FIGURES = (P50, THROUGHPUT, *(f"p{q}" for q in TAILS))
+FEWEST = 6
+"""Rounds before an interval's width is believed: that of two or three is narrow by chance too often."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """What takes part in a comparison."""
+
+    name: str
+    """As it is called in the sentence: a variant, a version, or an address."""
+    model: str
+    """NAME@VERSION."""
+    urls: tuple[str, ...]
+    """Addresses of the model, without ":predict"; several are replicas of one service."""
+    backend: str
+    precision: str
+    origin: Origin | None = None
+    """Where the model came from; None for a server that this suite did not start."""
+    image: str = ""
+    """What its container is made from; empty where there is none."""
+    image_id: str = ""
+    """The same as Docker identifies it."""
+    conditions: Conditions | None = None
+    """Under which it runs; None for a server that this suite did not start."""
+
+    @property
+    def url(self) -> str:
+        """The address to ask what is the same for all replicas."""
+        return self.urls[0]
+
+    @property
+    def protocol(self) -> str:
+        """What it is asked over, all replicas alike."""
+        return protocol_of(self.url)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one contestant did over all its blocks. Times in seconds."""
+
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    """None where there were too few requests for it (stats.MINIMUM_SAMPLES)."""
+    rate: float
+    """Requests per second that succeeded."""
+    requests: int
+    errors: int
+    sent: tuple[int, ...] = ()
+    """Requests that went to each replica."""
+    histogram: str = ""
+    """All latencies, as tasks.lib.measure.histogram encodes them."""
+    growth: float | None = None
+    """How many times as long the later half of a block's requests took as the earlier half, at p50.
+
+    Around 1 where they do not wait for each other. In open loop much more says that a queue was still
+    growing when the block ended: with longer blocks all latencies would be longer. None where no block had
+    two requests.
+    """
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one figure says: baseline against candidate, and against itself."""
+
+    interval: stats.Interval
+    """Of how many times as good the candidate is: above 1 it is faster."""
+    noise: float
+    """The A/A margin: 0.013 stands for 1.3 %."""
+
+    @property
+    def outcome(self) -> int:
+        """1 if the candidate is better beyond interval and noise, -1 if it is worse, 0 if nobody can tell."""
+        return stats.differs(self.interval, self.noise)
+
+    def is_below(self, ratio: float) -> bool:
+        """Whether the candidate is less than `ratio` times as good, beyond interval and noise."""
+        return self.interval.high * (1 + self.noise) < ratio
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A finished comparison. Ratios are baseline time / candidate time: above 1 the candidate is faster."""
+
+    baseline: Contestant
+    candidate: Contestant
+    agreement: Agreement
+    measured: Mapping[str, Measurement]
+    """BASELINE's and CANDIDATE's; empty if they were not timed, because their answers differ."""
+    comparisons: Mapping[str, Comparison | None]
+    """By figure, FIGURES in their order; None where there were too few requests. Empty as `measured`."""
+    plan: Plan
+    round_ratios: tuple[float, ...]
+    """Of the p50s."""
+    control_ratios: tuple[float, ...]
+    timeline: Timeline | None = None
+    """None if they were not timed."""
+    warmup: Warmup | None = None
+    """The same."""
+
+    @property
+    def p50(self) -> Comparison | None:
+        """The comparison that decides; None if they were not timed."""
+        return self.comparisons.get(P50)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether measuring ended because the interval was narrow enough, and not because time was up."""
+        return self.p50 is not None and _is_narrow(self.p50, self.plan)
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no verdict, as part of a sentence; None where there is one."""
+        if self.p50 is None:
+            return self.agreement.problem
+        sides = {BASELINE: self.baseline, CANDIDATE: self.candidate}
+        found = (failures(sides[label], one, self.plan) for label, one in self.measured.items())
+        return next((problem for problem in found if problem is not None), None)
+
+    @property
+    def sentence(self) -> str:
+        """The outcome in words."""
+        a, b = self.baseline.name, self.candidate.name
+        if self.p50 is None or self.problem is not None:
+            return f"{b} and {a} are not comparable: {self.problem}."
+        errors = sum(one.errors for one in self.measured.values())
+        failed = f" {errors} requests failed and are not in the figures." if errors else ""
+        interval = self.p50.interval
+        ratio, low, high = (
+            f"{one:.{interval.digits}f}" for one in (interval.ratio, interval.low, interval.high)
+        )
+        told = f"{ratio}x (95% CI {low} to {high}; "
+        told += f"the machine's own noise is {self.p50.noise:.1%})"
+        how = self.plan.how
+        same = (
+            "answers the same" if self.agreement.holds else f"answers differently: {self.agreement.problem}"
+        )
+        if self.p50.outcome:
+            word = "faster" if self.p50.outcome > 0 else "slower"
+            return f"{b} is {word} than {a}{how}: {told}, and {same}.{failed}"
+        doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}{how}"
+        return f"{doubt}: {told}; it {same}.{failed}"
+
+
+def failures(contestant: Contestant, measured: Measurement, plan: Plan) -> str | None:
+    """That more of its requests failed than may, as part of a sentence; None if not."""
+    total = measured.requests + measured.errors
+    if measured.errors <= plan.max_errors * total:
+        return None
+    part = f"{measured.errors} of {total} requests to {contestant.name} failed"
+    return f"{part}, and {100 * plan.max_errors:g}% may"
+
+
+def measure(blocks: Sequence[Block]) -> Measurement:
+    """What `blocks` amount to, pooled."""
+    from tasks.lib.measure.histogram import Histogram
+
+    latencies = pooled(blocks)
+    histogram = Histogram()
+    histogram.record(latencies)
+    return Measurement(
+        p50=stats.percentile(latencies, 50),
+        p90=stats.percentile(latencies, 90),
+        p99=stats.percentile(latencies, 99),
+        rate=len(latencies) / sum(block.seconds for block in blocks),
+        requests=len(latencies),
+        errors=sum(block.errors for block in blocks),
+        histogram=histogram.encode(),
+        growth=_growth([block.latencies for block in blocks]),
+        sent=tuple(map(sum, zip(*(block.sent for block in blocks), strict=True))),
+    )
+
+
+def _growth(blocks: Sequence[np.ndarray[Any, Any]]) -> float | None:
+    """See Measurement.growth; each block's latencies are in the order of their answers."""
+    import numpy as np
+
+    halves = [(one[: len(one) // 2], one[-(len(one) // 2) :]) for one in blocks if len(one) > 1]
+    if not halves:
+        return None
+    earlier, later = (float(np.median(np.concatenate(each))) for each in zip(*halves, strict=True))
+    return later / earlier
+
+
+def paired_ratios(rounds: Rounds, over: Sequence[str], under: Sequence[str]) -> tuple[float, ...]:
+    """For each round, the ratio of two p50s: time of the labels `over` / time of the labels `under`."""
+    return tuple(_ratios(medians(rounds, over), medians(rounds, under)))
+
+
+def judge(
+    baseline: Contestant,
+    candidate: Contestant,
+    agreement: Agreement,
+    samples: Sequence[bytes],
+    plan: Plan,
+    *,
+    allow_different: bool = False,
+    progress: Callable[[float], object] = lambda seconds: None,
+) -> Verdict:
+    """Time both, unless they answer differently, and compare. `samples` are JSON bodies."""
+    if not agreement.holds and not allow_different:
+        return Verdict(baseline, candidate, agreement, {}, {}, plan, (), ())
+    # All get the same mix of samples, or the ratio would also compare the samples.
+    half = plan.block // 2
+    with ExitStack() as stack:
+        sides = {BASELINE: baseline, CONTROL: baseline, CANDIDATE: candidate, TWIN: candidate}
+        loads = [
+            (label, stack.enter_context(Load(side.urls, plan.timeout, plan.connections)))
+            for label, side in sides.items()
+        ]
+        requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
+        by_label = dict(loads)
+        servers = {one[0]: [by_label[label] for label in one] for one in (OLD, NEW)}
+        warmup = warmed_up(servers, samples, plan)
+        rounds = run_rounds(loads, requests, half, plan, until_narrow(plan), progress)
+    return replace(conclude(baseline, candidate, agreement, rounds, plan), warmup=warmup)
+
+
+def until_narrow(plan: Plan) -> Callable[[Rounds], bool]:
+    """What says of one growing run whether more rounds would not tell more than `plan` asks for.
+
+    It looks at how wide the intervals are and never at what they say: to stop as soon as a difference
+    shows would find one between two servers that are the same. Each round is looked at only once, or
+    long runs would wait longer and longer between their rounds.
+    """
+    ratios: list[float] = []
+    control: list[float] = []
+
+    def enough(rounds: Rounds) -> bool:
+        new = rounds[len(ratios) :]
+        ratios.extend(paired_ratios(new, OLD, NEW))
+        control.extend(paired_ratios(new, [BASELINE], [CONTROL]))
+        return len(ratios) >= FEWEST and _is_narrow(_compared(ratios, control), plan)
+
+    return enough
+
+
+def _is_narrow(comparison: Comparison, plan: Plan) -> bool:
+    return comparison.interval.width <= plan.ci_width and comparison.noise <= plan.ci_width
+
+
+def conclude(
+    baseline: Contestant, candidate: Contestant, agreement: Agreement, rounds: Rounds, plan: Plan
+) -> Verdict:
+    """What finished rounds amount to."""
+    return Verdict(
+        baseline,
+        candidate,
+        agreement,
+        {
+            BASELINE: measure([b for one in rounds for label in OLD for b in one[label]]),
+            CANDIDATE: measure([b for one in rounds for label in NEW for b in one[label]]),
+        },
+        {
+            P50: at_p50(rounds),
+            THROUGHPUT: _compared(
+                _ratios(rates(rounds, NEW), rates(rounds, OLD)),
+                _ratios(rates(rounds, [CONTROL]), rates(rounds, [BASELINE])),
+            ),
+            **{f"p{q}": _at_tail(rounds, q, plan.seed) for q in TAILS},
+        },
+        plan,
+        paired_ratios(rounds, OLD, NEW),
+        paired_ratios(rounds, [BASELINE], [CONTROL]),
+        timeline(rounds),
+    )
+
+
+def at_p50(rounds: Rounds) -> Comparison:
+    """What the p50s of the rounds say."""
+    return _compared(
+        paired_ratios(rounds, OLD, NEW),
+        paired_ratios(rounds, [BASELINE], [CONTROL]),
+    )
+
+
+def _compared(ratios: Sequence[float], control: Sequence[float]) -> Comparison:
+    return Comparison(stats.ratio_interval(ratios), stats.margin(stats.ratio_interval(control)))
+
+
+def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(over, under, strict=True)]
+
+
+def _at_tail(rounds: Rounds, q: int, seed: int) -> Comparison | None:
+    """The percentiles of the tail: a round has too few requests for one of its own."""
+
+    def latencies(*labels: str) -> list[np.ndarray[Any, Any]]:
+        return [pooled([b for label in labels for b in one[label]]) for one in rounds]
+
+    interval = stats.resampled(latencies(*OLD), latencies(*NEW), q, seed)
+    control = stats.resampled(latencies(BASELINE), latencies(CONTROL), q, seed)
+    return None if interval is None or control is None else Comparison(interval, stats.margin(control))
