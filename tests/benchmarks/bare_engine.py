@@ -15,8 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docker" / "embedded"))
 
-from embedded_server.openvino_backend import OpenVinoBackend
-from embedded_server.signature import DEFAULT_SIGNATURE
+from embedded_server.execution.openvino_backend import OpenVinoBackend
+from embedded_server.execution.signature import DEFAULT_SIGNATURE
 
 
 def main(model: Path, version: str, photos: Path) -> None:

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import saved_models
 import tensorflow as tf
-from embedded_server.backend import Array
+from embedded_server.execution.backend import Array
 from tensorflow.core.protobuf import saved_model_pb2
 
 WORDS = np.array([b"ant", "zwölf".encode(), b"", b"a b"], dtype=object)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from embedded_server.converting.errors import CannotConvert
+from embedded_server.graph.errors import CannotConvert
 from operator_cases import Case, Tensor
 from operator_comparison import Array, Graph
 

@@ -18,14 +18,14 @@ import ml_dtypes
 import numpy as np
 import openvino
 import tensorflow as tf
-from embedded_server import bodies
 from embedded_server.converting import division, writing
 from embedded_server.converting.facts import Depends, Facts
-from embedded_server.converting.flat import Flat
-from embedded_server.converting.frames import ordered
 from embedded_server.converting.operations import depends_on_sizes, why_not
 from embedded_server.converting.settling import settled
-from embedded_server.sizes import Sizes
+from embedded_server.execution import bodies
+from embedded_server.execution.sizes import Sizes
+from embedded_server.graph.flat import Flat
+from embedded_server.graph.frames import ordered
 from operator_cases import Case, Kind, Tensor
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf import rewriter_config_pb2

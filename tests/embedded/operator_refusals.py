@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from embedded_server.converting.errors import CannotConvert
+from embedded_server.graph.errors import CannotConvert
 from operator_cases import Case, Tensor
 from operator_cases.case import weights
 from operator_comparison import Array, Graph

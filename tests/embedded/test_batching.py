@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import saved_models
 from conditions import wait_for
-from embedded_server.backend import Array
-from embedded_server.batching import BatchingBackend
-from embedded_server.batching_parameters import BatchingParameters, read_batching_parameters
-from embedded_server.errors import (
+from embedded_server.common.errors import (
     DeadlineExceeded,
     InvalidArgument,
     ResourceExhausted,
     StartError,
     Unavailable,
 )
-from embedded_server.loading import BATCHING_FILE
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.config.batching_parameters import BatchingParameters, read_batching_parameters
+from embedded_server.execution.backend import Array
+from embedded_server.execution.batching import BatchingBackend
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.lifecycle.loading import BATCHING_FILE
 from running import PATIENCE, Server, run_to_end
 
 

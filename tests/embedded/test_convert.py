@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
-from embedded_server import artefact, convert
-from embedded_server.backend import Array
-from embedded_server.errors import InvalidArgument, ServingError, StartError
-from embedded_server.openvino_backend import OpenVinoBackend
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server import convert
+from embedded_server.common.errors import InvalidArgument, ServingError, StartError
+from embedded_server.execution import artefact
+from embedded_server.execution.backend import Array
+from embedded_server.execution.openvino_backend import OpenVinoBackend
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
 from running import Server
 
 SAMPLES = Path(__file__).resolve().parents[2] / "models" / "samples"

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from embedded_server import convert
-from embedded_server.backend import Array
-from embedded_server.converting.flat import Changes, flatten
+from embedded_server.common.errors import ServingError, Unavailable
 from embedded_server.converting.folding import folded
-from embedded_server.errors import ServingError, Unavailable
-from embedded_server.openvino_backend import OpenVinoBackend
-from embedded_server.saved_model import load
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.execution.backend import Array
+from embedded_server.execution.openvino_backend import OpenVinoBackend
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.graph.flat import Changes, flatten
+from embedded_server.graph.saved_model import load
 
 Inputs = Mapping[str, Array]
 WEIGHTS = np.random.default_rng(3).normal(size=(4, 4)).astype(np.float32)

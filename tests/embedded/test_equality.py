@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from embedded_server import convert
-from embedded_server.backend import Array
-from embedded_server.errors import Internal, InvalidArgument
-from embedded_server.inference import Inference
-from embedded_server.metrics import Metrics
-from embedded_server.servable import Servable
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.common.errors import Internal, InvalidArgument
+from embedded_server.common.metrics import Metrics
+from embedded_server.execution.backend import Array
+from embedded_server.execution.inference import Inference
+from embedded_server.execution.servable import Servable
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
 from gallery import EXAMPLES, EXHIBITS, Exhibit
 from running import PATIENCE, Server
 from tensorflow_serving.apis import (

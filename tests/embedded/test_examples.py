@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
-from embedded_server.errors import InvalidArgument
-from embedded_server.examples import decode_examples
-from embedded_server.parsing import parse_request
+from embedded_server.common.errors import InvalidArgument
+from embedded_server.wire.examples import decode_examples
+from embedded_server.wire.parsing import parse_request
 
 
 def decode(text: str) -> list[dict[str, tuple[str | None, list[Any]]]]:

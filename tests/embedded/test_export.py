@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from embedded_server import export
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
 from embedded_server.exporting import configuration
 from embedded_server.exporting.known import UNSAFE
-from embedded_server.tensorflow_backend import TensorFlowBackend
 from keras.src.saving import serialization_lib
 
 # Keras warns of what it does itself, such as how it makes NumPy arrays, and of files in the form of Keras 2.

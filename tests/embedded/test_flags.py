@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from embedded_server.command_line import make_parser
-from embedded_server.errors import StartError
-from embedded_server.flags import Flags, parse_flags
-from embedded_server.ignored_flags import IGNORED
+from embedded_server.common.errors import StartError
+from embedded_server.config.command_line import make_parser
+from embedded_server.config.flags import Flags, parse_flags
+from embedded_server.config.ignored_flags import IGNORED
 from running import PATIENCE, environment
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "embedded.md"

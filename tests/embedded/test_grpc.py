@@ -14,14 +14,14 @@ import pytest
 import saved_models
 import tensorflow as tf
 from conditions import turns_of_a_second, wait_for
-from embedded_server.errors import StartError
-from embedded_server.flags import parse_flags
-from embedded_server.grpc_api import GrpcServer
-from embedded_server.inference import Inference
-from embedded_server.limits import Limits, Memory
-from embedded_server.manager import Manager
-from embedded_server.metrics import Metrics
-from embedded_server.servable import Models
+from embedded_server.common.errors import StartError
+from embedded_server.common.limits import Limits, Memory
+from embedded_server.common.metrics import Metrics
+from embedded_server.config.flags import parse_flags
+from embedded_server.execution.inference import Inference
+from embedded_server.execution.servable import Models
+from embedded_server.grpc.services import GrpcServer
+from embedded_server.lifecycle.manager import Manager
 from embedded_server.serving import reserve_port
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running import PATIENCE, Server, free_port, run_to_end

@@ -14,13 +14,13 @@ import pytest
 import tensorflow as tf
 from certificates import Identity, make_identity, write_ssl_config
 from conditions import wait_for
-from embedded_server.errors import StartError
-from embedded_server.flags import parse_flags
-from embedded_server.metrics import Metrics
-from embedded_server.servable import Models
+from embedded_server.common.errors import StartError
+from embedded_server.common.metrics import Metrics
+from embedded_server.config.flags import parse_flags
+from embedded_server.config.tls import read_tls
+from embedded_server.execution.servable import Models
+from embedded_server.execution.tensors import from_proto, to_proto
 from embedded_server.serving import reserve_port, serve
-from embedded_server.tensors import from_proto, to_proto
-from embedded_server.tls import read_tls
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running import PATIENCE, Server, run_to_end
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc

@@ -8,11 +8,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from embedded_server.decoding import decode_predict
-from embedded_server.encoding import encode_predict
-from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
-from embedded_server.parsing import decode_base64, parse_request
-from embedded_server.signature import DataType, Signature, TensorSpec
+from embedded_server.common.errors import InvalidArgument, ServingError, Unimplemented
+from embedded_server.execution.signature import DataType, Signature, TensorSpec
+from embedded_server.wire.decoding import decode_predict
+from embedded_server.wire.encoding import encode_predict
+from embedded_server.wire.parsing import decode_base64, parse_request
 
 NUMPY = {
     "float": np.float32,

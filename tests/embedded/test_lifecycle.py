@@ -17,14 +17,14 @@ from typing import Any, NoReturn
 import grpc
 import pytest
 from conditions import turns_of_a_second
-from embedded_server.errors import NotFound
-from embedded_server.grpc_api import GrpcServer
-from embedded_server.inference import Inference
-from embedded_server.limits import Limits, Memory
-from embedded_server.metrics import Metrics
-from embedded_server.servable import Models
+from embedded_server.common.errors import NotFound
+from embedded_server.common.limits import Limits, Memory
+from embedded_server.common.metrics import Metrics
+from embedded_server.config.versions import list_versions
+from embedded_server.execution.inference import Inference
+from embedded_server.execution.servable import Models
+from embedded_server.grpc.services import GrpcServer
 from embedded_server.serving import let_nobody_in, reserve_port
-from embedded_server.versions import list_versions
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raw import Raw, ask, request
 from running import PATIENCE, Server, free_port, run_to_end, start

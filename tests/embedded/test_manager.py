@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import saved_models
 from conditions import wait_for
-from embedded_server.errors import (
+from embedded_server.common.errors import (
     DeadlineExceeded,
     FailedPrecondition,
     Internal,
@@ -21,13 +21,13 @@ from embedded_server.errors import (
     NotFound,
     StartError,
 )
-from embedded_server.flags import parse_flags
-from embedded_server.loading import prepare
-from embedded_server.manager import Manager
-from embedded_server.metrics import Metrics
-from embedded_server.model_config import ModelConfig, configured_models
-from embedded_server.servable import Models, VersionStatus
-from embedded_server.versions import All
+from embedded_server.common.metrics import Metrics
+from embedded_server.config.flags import parse_flags
+from embedded_server.config.model_config import ModelConfig, configured_models
+from embedded_server.config.versions import All
+from embedded_server.execution.servable import Models, VersionStatus
+from embedded_server.lifecycle.loading import prepare
+from embedded_server.lifecycle.manager import Manager
 from running import PATIENCE
 
 SOON = "--load_retry_interval_micros=100000"

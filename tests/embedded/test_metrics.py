@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from embedded_server.errors import StartError
-from embedded_server.metrics import Counter, Histogram, Metrics
-from embedded_server.monitoring import METRICS_PATH, metrics_path
+from embedded_server.common.errors import StartError
+from embedded_server.common.metrics import Counter, Histogram, Metrics
+from embedded_server.config.monitoring import METRICS_PATH, metrics_path
 from running import PATIENCE, Server
 
 CONFIG = 'prometheus_config { enable: %s path: "%s" }'

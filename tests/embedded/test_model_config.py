@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from embedded_server.errors import InvalidArgument
-from embedded_server.model_config import ModelConfig, read_config_file
-from embedded_server.versions import All, Latest, Specific
+from embedded_server.common.errors import InvalidArgument
+from embedded_server.config.model_config import ModelConfig, read_config_file
+from embedded_server.config.versions import All, Latest, Specific
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
 MODEL = 'name: "m" base_path: "/m" model_platform: "tensorflow"'

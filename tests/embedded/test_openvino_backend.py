@@ -14,10 +14,10 @@ import pytest
 import saved_models
 import tensorflow as tf
 from embedded_server import convert, seeded
-from embedded_server.backend import Array
-from embedded_server.openvino_backend import OpenVinoBackend
-from embedded_server.surroundings import _ends_by_itself
-from embedded_server.tensorflow_backend import session_callable
+from embedded_server.execution.backend import Array
+from embedded_server.execution.openvino_backend import OpenVinoBackend
+from embedded_server.execution.surroundings import _ends_by_itself
+from embedded_server.execution.tensorflow_backend import session_callable
 from running import PATIENCE
 
 PHOTOS = [

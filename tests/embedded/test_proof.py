@@ -20,15 +20,16 @@ import proof_workers
 import pytest
 import tensorflow as tf
 from conftest import PACKAGE_FOLDER
-from embedded_server import artefact, errors
 from embedded_server import prove as prove_program
-from embedded_server.backend import Array
+from embedded_server.common import errors
+from embedded_server.execution import artefact
+from embedded_server.execution.backend import Array
+from embedded_server.execution.signature import Signature, TensorSpec, data_type, number_of
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
 from embedded_server.proving import breaking, worker
 from embedded_server.proving.compare import Scales, compare, excused
 from embedded_server.proving.examples import examples_of
 from embedded_server.proving.proof import Finding, prove
-from embedded_server.signature import Signature, TensorSpec, data_type, number_of
-from embedded_server.tensorflow_backend import TensorFlowBackend
 from running import PATIENCE
 
 Function = Callable[..., Any]

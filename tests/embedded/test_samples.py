@@ -14,9 +14,9 @@ import pytest
 import tensorflow as tf
 import zoo
 from embedded_server import make_samples
-from embedded_server.decoding import decode_predict
-from embedded_server.saved_model import read_signature_defs
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.graph.saved_model import read_signature_defs
+from embedded_server.wire.decoding import decode_predict
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 PHOTOS = [

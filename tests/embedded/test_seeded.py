@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from embedded_server import seeded
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
 
 SAMPLES = sorted((Path(__file__).resolve().parents[2] / "models" / "samples").glob("*.jpg"))
 

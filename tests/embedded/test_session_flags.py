@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import saved_models
-from embedded_server.errors import StartError
-from embedded_server.flags import parse_flags
-from embedded_server.session_config import session_config
+from embedded_server.common.errors import StartError
+from embedded_server.config.flags import parse_flags
+from embedded_server.config.session_config import session_config
 from running import Server, run_to_end
 
 CPUS = Path("/proc/cpuinfo")

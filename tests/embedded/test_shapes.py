@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from embedded_server import shapes
-from embedded_server.errors import InvalidArgument
-from embedded_server.sizes import Sizes
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.common.errors import InvalidArgument
+from embedded_server.execution import shapes
+from embedded_server.execution.sizes import Sizes
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
 
 _raw = tf.raw_ops
 

@@ -16,13 +16,13 @@ import pytest
 import tensorflow as tf
 from conditions import wait_for
 from embedded_server import convert
-from embedded_server.errors import Postponed, StartError, Unavailable
-from embedded_server.grpc_limits import Bounds
-from embedded_server.limits import Memory
-from embedded_server.openvino_backend import OpenVinoBackend
-from embedded_server.standby import Standby
-from embedded_server.tensorflow_backend import TensorFlowBackend
-from embedded_server.workers import Workers
+from embedded_server.common.errors import Postponed, StartError, Unavailable
+from embedded_server.common.limits import Memory
+from embedded_server.execution.openvino_backend import OpenVinoBackend
+from embedded_server.execution.standby import Standby
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.grpc.limits import Bounds
+from embedded_server.http.workers import Workers
 from running import PATIENCE, Server
 
 GOOD = np.ones((1, 4), np.float32)

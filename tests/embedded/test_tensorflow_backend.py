@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
-from embedded_server.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, StartError
-from embedded_server.saved_model import read_signature_defs
-from embedded_server.signature import DEFAULT_SIGNATURE
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.common.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, StartError
+from embedded_server.execution.signature import DEFAULT_SIGNATURE
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.graph.saved_model import read_signature_defs
 
 
 @pytest.fixture(scope="module")

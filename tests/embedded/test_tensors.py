@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from embedded_server.errors import InvalidArgument, Unimplemented
-from embedded_server.tensors import from_proto, from_protos, to_proto
+from embedded_server.common.errors import InvalidArgument, Unimplemented
+from embedded_server.execution.tensors import from_proto, from_protos, to_proto
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 NUMBERS = (

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
-from embedded_server import warmup
-from embedded_server.backend import Array
-from embedded_server.batching_parameters import BatchingParameters
-from embedded_server.errors import InvalidArgument, ServingError, Unimplemented
-from embedded_server.servable import Servable
-from embedded_server.signature import Signature
-from embedded_server.tensorflow_backend import TensorFlowBackend
+from embedded_server.common.errors import InvalidArgument, ServingError, Unimplemented
+from embedded_server.config.batching_parameters import BatchingParameters
+from embedded_server.execution.backend import Array
+from embedded_server.execution.servable import Servable
+from embedded_server.execution.signature import Signature
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.lifecycle import warmup
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 

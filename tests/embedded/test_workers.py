@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from conditions import wait_for
-from embedded_server.errors import Unavailable
-from embedded_server.workers import Call, Workers
+from embedded_server.common.errors import Unavailable
+from embedded_server.http.workers import Call, Workers
 from running import PATIENCE
 
 

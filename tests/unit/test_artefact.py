@@ -30,7 +30,7 @@ SOURCES = {
     "embedded_server/converting/__init__.py": "",
     "embedded_server/converting/cut.py": "from .operations import LIST\n",
     "embedded_server/converting/operations.py": "LIST = ()\n",
-    "embedded_server/grpc_api.py": "from embedded_server import convert\n",
+    "embedded_server/grpc/services.py": "from embedded_server import convert\n",
 }
 
 
@@ -151,7 +151,7 @@ def test_what_changes_the_fingerprint(
             file.write("# changed\n")
     changed = artefact.fingerprint(settings, model) != before
     # The server's gRPC interface imports the converter, and not the other way round.
-    assert changed == (name != "embedded_server/grpc_api.py")
+    assert changed == (name != "embedded_server/grpc/services.py")
 
 
 def test_a_module_that_a_subpackage_imports_counts(settings: Settings, model: Model) -> None:
@@ -227,5 +227,5 @@ def test_every_version_has_its_own(settings: Settings, model: Model, tmp_path: P
 
 def test_the_format_is_the_converters() -> None:
     """Two programs in two environments read one manifest."""
-    text = (ROOT / environment.SOURCES / "embedded_server" / "artefact.py").read_text()
+    text = (ROOT / environment.SOURCES / "embedded_server" / "execution" / "artefact.py").read_text()
     assert f"\nFORMAT = {artefact.FORMAT}\n" in text

@@ -58,7 +58,12 @@ def test_a_changed_import_is_seen(folder: Path) -> None:
 def test_what_decides_what_an_artefact_holds() -> None:
     folder = ROOT / environment.SOURCES
     found = names(folder, *artefact.PROGRAMS)
-    for decisive in ("convert", "artefact", "openvino_backend", "tensorflow_backend"):
+    for decisive in (
+        "convert",
+        "execution/artefact",
+        "execution/openvino_backend",
+        "execution/tensorflow_backend",
+    ):
         assert f"embedded_server/{decisive}.py" in found
-    for other in ("grpc_api", "rest", "manager", "__main__"):
+    for other in ("grpc/services", "http/rest", "lifecycle/manager", "__main__"):
         assert f"embedded_server/{other}.py" not in found

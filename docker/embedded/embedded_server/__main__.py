@@ -8,14 +8,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from embedded_server import unix_socket
-from embedded_server.errors import ServingError, StartError
-from embedded_server.flags import parse_flags
-from embedded_server.loading import prepare
-from embedded_server.manager import Manager
-from embedded_server.metrics import Metrics
-from embedded_server.model_config import configured_models
-from embedded_server.servable import Models
+from embedded_server.common.errors import ServingError, StartError
+from embedded_server.common.metrics import Metrics
+from embedded_server.config.flags import parse_flags
+from embedded_server.config.model_config import configured_models
+from embedded_server.execution.servable import Models
+from embedded_server.grpc import unix_socket
+from embedded_server.lifecycle.loading import prepare
+from embedded_server.lifecycle.manager import Manager
 from embedded_server.serving import reserve_port, serve
 
 _log = logging.getLogger("embedded_server")

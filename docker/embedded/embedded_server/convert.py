@@ -16,14 +16,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from embedded_server import artefact, saved_model
+from embedded_server.common.errors import StartError
 from embedded_server.converting import bounds, writing
 from embedded_server.converting.division import divide
-from embedded_server.converting.errors import CannotCompile, CannotConvert
-from embedded_server.converting.flat import Changes, Flat, flatten
 from embedded_server.converting.folding import folded
-from embedded_server.errors import StartError
-from embedded_server.surroundings import Surroundings, Threads
+from embedded_server.execution import artefact
+from embedded_server.execution.surroundings import Surroundings, Threads
+from embedded_server.graph import saved_model
+from embedded_server.graph.errors import CannotCompile, CannotConvert
+from embedded_server.graph.flat import Changes, Flat, flatten
 
 __all__ = ["CannotConvert", "convert", "main"]
 _FUSED = frozenset({"Div", "RealDiv", "Reciprocal", "Rsqrt"})

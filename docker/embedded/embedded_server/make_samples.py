@@ -24,14 +24,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from embedded_server import saved_model
-from embedded_server.converting.flat import Changes
-from embedded_server.errors import StartError
+from embedded_server.common.errors import StartError
+from embedded_server.execution.signature import Signature
+from embedded_server.execution.tensorflow_backend import TensorFlowBackend
+from embedded_server.graph import saved_model
+from embedded_server.graph.flat import Changes
 from embedded_server.samples.making import Made, made
 from embedded_server.samples.uses import PIXEL_RANGES, Traced, Use
 from embedded_server.samples.values import Filler
-from embedded_server.signature import Signature
-from embedded_server.tensorflow_backend import TensorFlowBackend
 
 FORMAT = 1
 _SECONDS = 30.0

@@ -23,7 +23,7 @@ from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from embedded_server import artefact
+from embedded_server.execution import artefact
 from embedded_server.proving.proof import OPTIMIZED, Finding
 from embedded_server.proving.worker import Asking, Failed, Job, Proven, work
 

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from embedded_server.asgi import CORS_HEADERS, HttpApp
-from embedded_server.connection import KEEP_ALIVE, Connection
-from embedded_server.cpus import cpu_count
-from embedded_server.errors import StartError
-from embedded_server.flags import Flags
-from embedded_server.inference import Inference
-from embedded_server.limits import Memory
-from embedded_server.manager import Manager
-from embedded_server.metrics import Metrics
-from embedded_server.rest import RestApi
-from embedded_server.servable import Models
-from embedded_server.workers import Workers
+from embedded_server.common.cpus import cpu_count
+from embedded_server.common.errors import StartError
+from embedded_server.common.limits import Memory
+from embedded_server.common.metrics import Metrics
+from embedded_server.config.flags import Flags
+from embedded_server.execution.inference import Inference
+from embedded_server.execution.servable import Models
+from embedded_server.http.asgi import CORS_HEADERS, HttpApp
+from embedded_server.http.connection import KEEP_ALIVE, Connection
+from embedded_server.http.rest import RestApi
+from embedded_server.http.workers import Workers
+from embedded_server.lifecycle.manager import Manager
 
 if TYPE_CHECKING:
-    from embedded_server.grpc_api import GrpcServer
+    from embedded_server.grpc.services import GrpcServer
 
 _BACKLOG = 2048
 _THREADS_PER_CPU = 4  # TensorFlow Serving's own default for --rest_api_num_threads and --grpc_max_threads
@@ -89,7 +89,7 @@ def serve(
     app = HttpApp(api, workers, memory, limits, flags.rest_api_timeout, flags.enable_cors_support)
     grpc_server = None
     if grpc_listener is not None or flags.grpc.socket_path is not None:
-        from embedded_server.grpc_api import GrpcServer  # imports TensorFlow: only where that is due
+        from embedded_server.grpc.services import GrpcServer  # imports TensorFlow: only where that is due
 
         threads = flags.grpc_max_threads or default_threads
         grpc_server = GrpcServer(models, manager, inference, metrics, threads, limits, memory, flags.grpc)

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
-from embedded_server import errors
-from embedded_server.backend import Array
-from embedded_server.monitoring import METRICS_PATH
+from embedded_server.common import errors
+from embedded_server.config.monitoring import METRICS_PATH
+from embedded_server.execution.backend import Array
 from running import PATIENCE, Server
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 

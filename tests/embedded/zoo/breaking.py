@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import numpy as np
-from embedded_server.backend import Array
+from embedded_server.execution.backend import Array
 
 from zoo.kind import Kind, Request
 

@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
-from embedded_server.backend import Array
-from embedded_server.errors import InvalidArgument
-from embedded_server.saved_model import Loaded, read_signature_defs
-from embedded_server.shapes import ShapeCheck
-from embedded_server.signature import signatures_of
+from embedded_server.common.errors import InvalidArgument
+from embedded_server.execution.backend import Array
+from embedded_server.execution.shapes import ShapeCheck
+from embedded_server.execution.signature import signatures_of
+from embedded_server.graph.saved_model import Loaded, read_signature_defs
 from tensorflow.core.protobuf import config_pb2
 
 from zoo.kind import Inputs, Outcome
@@ -38,7 +38,7 @@ Answer = Mapping[str, Array] | Failure
 class Direct:
     """TensorFlow executing a SavedModel in this process, with nothing of the server's but one check.
 
-    That is the one for requests which would end the process (embedded_server.shapes).
+    That is the one for requests which would end the process (embedded_server.execution.shapes).
     """
 
     def __init__(self, folder: Path, session: bool = True) -> None:

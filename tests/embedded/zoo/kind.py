@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from embedded_server.backend import Array
+from embedded_server.execution.backend import Array
 
 DEFAULT = "serving_default"
 OPTIMIZED = 0.9

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from embedded_server import artefact, convert
-from embedded_server.converting.errors import CannotConvert
+from embedded_server import convert
+from embedded_server.execution import artefact
+from embedded_server.graph.errors import CannotConvert
 from running import Server
 
 from zoo.asking import Asked

@@ -15,16 +15,17 @@ import numpy as np
 import openvino
 import tensorflow as tf
 
-from embedded_server import artefact
-from embedded_server.bodies import array_of
-from embedded_server.converting import counting, writing
+from embedded_server.converting import writing
 from embedded_server.converting.division import Division
-from embedded_server.converting.errors import CannotConvert
 from embedded_server.converting.facts import FLOATS
-from embedded_server.converting.flat import node_of
 from embedded_server.converting.settling import graph_of
 from embedded_server.converting.writing import Parts
-from embedded_server.graphs import reached
+from embedded_server.execution import artefact
+from embedded_server.execution.bodies import array_of
+from embedded_server.graph import counting
+from embedded_server.graph.errors import CannotConvert
+from embedded_server.graph.flat import node_of
+from embedded_server.graph.ways import reached
 
 Array = np.ndarray[Any, Any]
 

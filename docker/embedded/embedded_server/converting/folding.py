@@ -10,9 +10,9 @@ import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.python.framework import op_def_registry
 
-from embedded_server.converting.flat import Flat, make_constant, node_of, tensor_of
-from embedded_server.converting.frames import ordered
-from embedded_server.graphs import reached
+from embedded_server.graph.flat import Flat, make_constant, node_of, tensor_of
+from embedded_server.graph.frames import ordered
+from embedded_server.graph.ways import reached
 
 Array = np.ndarray[Any, Any]
 

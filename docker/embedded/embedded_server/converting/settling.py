@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 
-from embedded_server.converting import counting
 from embedded_server.converting.facts import FLOATS
-from embedded_server.converting.flat import Flat, tensor_of
-from embedded_server.converting.frames import control_flow, ordered
-from embedded_server.graphs import reached
+from embedded_server.graph import counting
+from embedded_server.graph.flat import Flat, tensor_of
+from embedded_server.graph.frames import control_flow, ordered
+from embedded_server.graph.ways import reached
 
 
 def settled(flat: Flat) -> tuple[Flat, tf.Graph]:

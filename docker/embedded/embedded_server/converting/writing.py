@@ -14,14 +14,14 @@ from openvino.frontend import FrontEndManager
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from embedded_server import artefact
-from embedded_server.bodies import INPUT, compile_options
 from embedded_server.converting import workarounds
 from embedded_server.converting.division import Division
-from embedded_server.converting.errors import CannotCompile
 from embedded_server.converting.facts import FLOATS
-from embedded_server.converting.flat import node_of, tensor_of
-from embedded_server.graphs import reached
+from embedded_server.execution import artefact
+from embedded_server.execution.bodies import INPUT, compile_options
+from embedded_server.graph.errors import CannotCompile
+from embedded_server.graph.flat import node_of, tensor_of
+from embedded_server.graph.ways import reached
 
 BODY_OUTPUT, FROM_BODY = "body_output", "from_body"
 

@@ -20,8 +20,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from embedded_server.backend import Array
-from embedded_server.signature import Signature, TensorSpec
+from embedded_server.execution.backend import Array
+from embedded_server.execution.signature import Signature, TensorSpec
 
 Shape = tuple[int, ...]
 Template = Mapping[str, tuple[int | None, ...]]

@@ -29,8 +29,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from embedded_server import errors
-from embedded_server.backend import Array, Backend
+from embedded_server.common import errors
+from embedded_server.execution.backend import Array, Backend
 from embedded_server.proving.breaking import Request
 
 Outcome = Mapping[str, Array] | errors.ServingError

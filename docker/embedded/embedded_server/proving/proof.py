@@ -21,12 +21,12 @@ from itertools import chain, islice
 
 import numpy as np
 
-from embedded_server import errors
-from embedded_server.backend import Array, Backend
+from embedded_server.common import errors
+from embedded_server.execution.backend import Array, Backend
+from embedded_server.execution.signature import Signature
 from embedded_server.proving import breaking
 from embedded_server.proving.breaking import Request, Template
 from embedded_server.proving.compare import Comparison, Disagreement, Outcome, Scales, ask, compare, excused
-from embedded_server.signature import Signature
 
 ROUNDING: Mapping[str, float] = {"f32": 1e-6, "bf16": 4e-3}
 """How much each precision changes a number, as a part of it: a bit more than half a step."""

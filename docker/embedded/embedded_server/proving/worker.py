@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from embedded_server import errors
-from embedded_server.backend import Array, Backend
-from embedded_server.decoding import decode_predict
-from embedded_server.parsing import parse_request
+from embedded_server.common import errors
+from embedded_server.execution.backend import Array, Backend
+from embedded_server.execution.signature import Signature
 from embedded_server.proving.proof import OPTIMIZED, ROUNDING, STOCK, Finding, prove
-from embedded_server.signature import Signature
+from embedded_server.wire.decoding import decode_predict
+from embedded_server.wire.parsing import parse_request
 
 LOADING = "loading"
 _MOST_PHOTOS = 16
@@ -82,8 +82,8 @@ def work(job: Job, parent: Connection) -> None:
     os.dup2(2, 1)  # libraries may print
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # After the first line, for these import TensorFlow.
+    from embedded_server.execution.tensorflow_backend import TensorFlowBackend
     from embedded_server.proving.examples import examples_of
-    from embedded_server.tensorflow_backend import TensorFlowBackend
 
     precisions = [
         name for name in job.limits if any((name, group[0]) not in job.proven for group in job.groups)
@@ -122,7 +122,7 @@ def _prove_precision(
     examples: Sequence[bytes],
     parent: Connection,
 ) -> None:
-    from embedded_server.openvino_backend import OpenVinoBackend
+    from embedded_server.execution.openvino_backend import OpenVinoBackend
 
     parent.send(Asking(precision, None, OPTIMIZED, LOADING))
     try:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from embedded_server.backend import Array, Backend
-from embedded_server.errors import ServingError
+from embedded_server.common.errors import ServingError
+from embedded_server.execution.backend import Array, Backend
+from embedded_server.execution.signature import Signature
 from embedded_server.proving.breaking import sizes_in, templates
 from embedded_server.samples import sparse
 from embedded_server.samples.uses import Use
 from embedded_server.samples.values import Filler, Kind
-from embedded_server.signature import Signature
 
 WANTED = 12
 """Requests for each signature."""

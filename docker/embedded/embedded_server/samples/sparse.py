@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedded_server.backend import Array
-from embedded_server.signature import TensorSpec
+from embedded_server.execution.backend import Array
+from embedded_server.execution.signature import TensorSpec
 
 _ROWS, _ENTRIES = 2, 4
 _MOST_DIMENSIONS = 2

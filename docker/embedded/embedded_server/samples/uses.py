@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from embedded_server.converting.errors import CannotConvert
-from embedded_server.converting.flat import Changes, Flat, flatten, inlined
+from embedded_server.graph.errors import CannotConvert
+from embedded_server.graph.flat import Changes, Flat, flatten, inlined
+from embedded_server.graph.saved_model import Loaded
 from embedded_server.proving import examples
-from embedded_server.saved_model import Loaded
 
 ZERO_TO_ONE, ZERO_TO_255, MINUS_ONE_TO_ONE = "0..1", "0..255", "-1..1"
 PIXEL_RANGES = (ZERO_TO_ONE, ZERO_TO_255, MINUS_ONE_TO_ONE)

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.example import example_pb2
 
-from embedded_server.backend import Array
+from embedded_server.execution.backend import Array
+from embedded_server.execution.signature import TensorSpec
 from embedded_server.samples.uses import (
     MINUS_ONE_TO_ONE,
     PIXEL_RANGES,
@@ -24,7 +25,6 @@ from embedded_server.samples.uses import (
     Feature,
     Use,
 )
-from embedded_server.signature import TensorSpec
 
 _Random = np.random.Generator
 
