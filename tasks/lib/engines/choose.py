@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tasks.lib.common import console, variants
 from tasks.lib.common import settings as checks
 from tasks.lib.common.errors import DockerError, SettingError
 from tasks.lib.common.settings import Settings
 from tasks.lib.engines.base import Engine
+
+if TYPE_CHECKING:
+    from tasks.lib.engines.docker.engine import DockerEngine
 
 
 def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = ()) -> Engine:
@@ -25,19 +29,23 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
     for variant in needed:
         variants.find(settings, variant, wanted)
     if wanted == "docker":
-        from tasks.lib.engines.docker.engine import DockerEngine
-
-        return DockerEngine(settings)
+        return _docker(settings)
     from tasks.lib.engines.local import LocalEngine
 
     return LocalEngine(settings)
 
 
-def _automatic(settings: Settings, needed: Sequence[str]) -> Engine:
+def _docker(settings: Settings) -> DockerEngine:
+    """Raises DockerError if no Docker Engine of this machine answers."""
     from tasks.lib.engines.docker.engine import DockerEngine
+    from tasks.lib.engines.local import LocalEngine
 
+    return DockerEngine(settings, LocalEngine(settings).servers)
+
+
+def _automatic(settings: Settings, needed: Sequence[str]) -> Engine:
     try:
-        engine = DockerEngine(settings)
+        engine = _docker(settings)
         for name in needed:
             reason = engine.obstacle(variants.find(settings, name, "docker"))
             if reason is not None:
@@ -69,12 +77,11 @@ def _local(settings: Settings, why: str) -> Engine:
 
 def all_engines(settings: Settings) -> list[Engine]:
     """Every engine that may run servers of this suite: Docker only if it answers."""
-    from tasks.lib.engines.docker.engine import DockerEngine
     from tasks.lib.engines.local import LocalEngine
 
     engines: list[Engine] = [LocalEngine(settings)]
     try:
-        engines.append(DockerEngine(settings))
+        engines.append(_docker(settings))
     except DockerError as error:
         if settings.engine == "docker":
             console.note(f"{error.problem} Its servers, if there are any, are not seen.")

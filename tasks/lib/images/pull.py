@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tasks.lib.common import console
 from tasks.lib.common.errors import DockerError
 from tasks.lib.common.hardware import cpu_flags
-from tasks.lib.engines.docker.container import INSTRUCTION_SETS
 from tasks.lib.images import daemon, refusals
+from tasks.lib.images.recipe import INSTRUCTION_SETS
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LABEL = "io.tensorflow-serving-suite"
 """What our labels begin with. On images .kind, .fingerprint, .bases, .tag, .build-options and
 .instruction-sets; on a server's container this word itself is one, too."""
+INSTRUCTION_SETS = f"{LABEL}.instruction-sets"
+"""The label that says what an image's code needs of the CPU: names of /proc/cpuinfo, separated by spaces."""
 REPOSITORIES = {
     "devel": "tensorflow-serving-devel",
     "optimized": "tensorflow-serving",
@@ -73,7 +75,7 @@ class Built:
     was_there: bool = False
 
     def __str__(self) -> str:
-        told = [console.size(self.size), self.fact("build-options"), self.fact("instruction-sets")]
+        told = [console.size(self.size), self.fact("build-options"), self.labels.get(INSTRUCTION_SETS, "")]
         return f"{self.name} ({', '.join(part for part in told if part)})"
 
     def fact(self, name: str) -> str:

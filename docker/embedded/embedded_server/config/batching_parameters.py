@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
+
 from embedded_server.common.cpus import cpu_count
 from embedded_server.common.errors import StartError
 from embedded_server.config.config_files import read_message
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
 _INTEGER, _BOOLEAN, _TEXT = "Int64Value", "BoolValue", "StringValue"
 _WRAPPED = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tensorflow as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
+
 from embedded_server.config.config_files import read_message
 from embedded_server.config.flags import Flags
-from tensorflow.core.protobuf import rewriter_config_pb2
 
 _FILE_FLAG = "--tensorflow_session_config_file"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
+
 from embedded_server.execution.signature import Signature
 
 Array = npt.NDArray[Any]

@@ -12,6 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import openvino
+
 from embedded_server.execution import artefact
 from embedded_server.execution.backend import Array
 

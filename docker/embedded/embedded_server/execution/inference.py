@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from embedded_server.common.errors import FailedPrecondition, Internal, InvalidArgument, Unimplemented
 from embedded_server.common.metrics import Metrics
 from embedded_server.execution.backend import Array

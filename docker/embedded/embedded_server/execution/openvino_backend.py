@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from embedded_server.common.errors import ServingError, StartError
 from embedded_server.execution import artefact
 from embedded_server.execution.backend import Array

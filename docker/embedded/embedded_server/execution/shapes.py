@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
+from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
 from embedded_server.common.errors import InvalidArgument
 from embedded_server.execution.backend import Array
 from embedded_server.execution.signature import Signature
 from embedded_server.graph.saved_model import Loaded
-from tensorflow.core.framework.function_pb2 import FunctionDef
-from tensorflow.core.framework.graph_pb2 import GraphDef
-from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 _NEEDED_RANKS: Mapping[str, int] = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "Conv3D": 5, "MaxPool3D": 5}
 """Operations that end the process if their first input has fewer dimensions."""

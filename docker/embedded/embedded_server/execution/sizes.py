@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
 from embedded_server.execution.shapes import leaves_nothing
 
 _MOST = 4096

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
+
 from embedded_server.execution import artefact
 from embedded_server.execution.backend import Array
 from embedded_server.execution.tensorflow_backend import session_callable, translated, whole

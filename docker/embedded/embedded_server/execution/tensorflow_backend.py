@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
+
 from embedded_server.common import errors
 from embedded_server.execution.backend import Array
 from embedded_server.execution.shapes import ShapeCheck
 from embedded_server.execution.signature import Signature, signatures_of
 from embedded_server.graph import saved_model
 from embedded_server.graph.saved_model import Loaded
-from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
 _log = logging.getLogger(__name__)
 _Call = Callable[[Mapping[str, Array]], dict[str, Array]]

@@ -14,6 +14,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+
 from embedded_server.common.errors import InvalidArgument, Unimplemented
 from embedded_server.execution.backend import Array
 from embedded_server.execution.signature import data_type, number_of

@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from embedded_server.graph.errors import CannotConvert
-from embedded_server.graph.frames import control_flow, ordered
-from embedded_server.graph.saved_model import Loaded
-from embedded_server.graph.ways import reached
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.framework import convert_to_constants, op_def_registry
 from tensorflow.python.grappler import tf_optimizer
+
+from embedded_server.graph.errors import CannotConvert
+from embedded_server.graph.frames import control_flow, ordered
+from embedded_server.graph.saved_model import Loaded
+from embedded_server.graph.ways import reached
 
 VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 TABLES = frozenset({

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from embedded_server.common import errors
-from embedded_server.graph.ways import reached
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import loader_impl
+
+from embedded_server.common import errors
+from embedded_server.graph.ways import reached
 
 SERVE_TAGS = ("serve",)
 """The tags of the MetaGraph that TensorFlow Serving loads by default: tf.saved_model.SERVING."""

@@ -13,6 +13,7 @@ from concurrent.futures import wait
 from typing import Any
 
 import grpc
+
 from embedded_server.common.errors import Postponed, ServingError
 from embedded_server.common.limits import Body, Memory
 

@@ -17,6 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_service_pb2_grpc,
+)
+
 from embedded_server.common.errors import Internal, InvalidArgument, Postponed, ServingError, StartError
 from embedded_server.common.limits import Limits, Memory
 from embedded_server.common.metrics import Metrics
@@ -29,13 +37,6 @@ from embedded_server.grpc import unix_socket
 from embedded_server.grpc.limits import Bounds
 from embedded_server.lifecycle.manager import Manager
 from embedded_server.wire import messages
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
-    prediction_service_pb2_grpc,
-)
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 _KEEP_ALIVE, _KEEP_ALIVE_TIMEOUT = 60, 20  # seconds between two pings; until one must be answered

@@ -15,6 +15,10 @@ from typing import Any
 
 import httptools
 import uvicorn
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
 from embedded_server.common.errors import (
     HeadTooLarge,
     InvalidArgument,
@@ -25,9 +29,6 @@ from embedded_server.common.errors import (
     retry_after,
 )
 from embedded_server.common.limits import Limits
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 KEEP_ALIVE = 75  # seconds an idle connection stays open; clients reuse theirs for about a minute
 MAX_HEAD = 65536  # bytes of the request line and all headers, trailers included

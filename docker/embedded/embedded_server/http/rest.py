@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 import orjson
+
 from embedded_server.common.errors import (
     Internal,
     InvalidArgument,

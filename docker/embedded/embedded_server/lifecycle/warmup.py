@@ -19,6 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
 from embedded_server.common.errors import InvalidArgument, Postponed, ServingError, Unimplemented
 from embedded_server.common.metrics import Metrics
 from embedded_server.execution.backend import Array, Backend
@@ -28,8 +31,6 @@ from embedded_server.execution.signature import DEFAULT_SIGNATURE, Signature, Te
 from embedded_server.wire import messages
 from embedded_server.wire.decoding import decode_predict
 from embedded_server.wire.parsing import parse_request
-from google.protobuf.message import DecodeError
-from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 REQUESTS_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 """Below the version folder: a TFRecord of PredictionLog messages."""

@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any, NoReturn
 
 import numpy as np
+
 from embedded_server.common.errors import InvalidArgument, ServingError, Unimplemented
 from embedded_server.execution.backend import Array
 from embedded_server.execution.signature import DataType, Signature, TensorSpec

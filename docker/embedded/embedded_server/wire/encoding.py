@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+
 from embedded_server.common.errors import InvalidArgument
 from embedded_server.execution.backend import Array
 

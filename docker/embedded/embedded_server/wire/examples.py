@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from embedded_server.common.errors import InvalidArgument
 from embedded_server.execution.backend import Array
 from embedded_server.wire.parsing import decode_base64, is_base64, json_type, shown, signature_name, utf8

@@ -6,12 +6,6 @@ What gRPC answers, and what a recorded warm-up request is executed with.
 from __future__ import annotations
 
 import numpy as np
-from embedded_server.common.errors import InvalidArgument
-from embedded_server.execution.backend import Array
-from embedded_server.execution.inference import CLASSIFY_METHOD, Inference
-from embedded_server.execution.servable import Servable
-from embedded_server.execution.signature import DEFAULT_SIGNATURE
-from embedded_server.execution.tensors import from_protos, to_proto
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -21,6 +15,13 @@ from tensorflow_serving.apis import (
     predict_pb2,
     regression_pb2,
 )
+
+from embedded_server.common.errors import InvalidArgument
+from embedded_server.execution.backend import Array
+from embedded_server.execution.inference import CLASSIFY_METHOD, Inference
+from embedded_server.execution.servable import Servable
+from embedded_server.execution.signature import DEFAULT_SIGNATURE
+from embedded_server.execution.tensors import from_protos, to_proto
 
 _METADATA_FIELD = "signature_def"
 

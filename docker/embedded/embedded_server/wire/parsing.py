@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import pybase64
+
 from embedded_server.common.errors import InvalidArgument
 from embedded_server.execution.signature import DEFAULT_SIGNATURE
 

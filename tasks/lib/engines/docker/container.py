@@ -21,8 +21,6 @@ OWNER = f"{LABEL}.owner"
 SERVER = f"{LABEL}.server"
 STARTER = f"{LABEL}.starter"
 """The call that waits for the server, "PID CREATED"."""
-INSTRUCTION_SETS = f"{LABEL}.instruction-sets"
-"""On an image: what its code needs of the CPU, in /proc/cpuinfo's names, separated by spaces."""
 
 MODELS = "/models"
 REST, GRPC = 8501, 8500

@@ -9,7 +9,7 @@ the next one. A server that ended by itself is dropped from the list; what it wr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from tasks.lib.engines import base, ended, ports
 from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
 from tasks.lib.engines.docker import container as plans
 from tasks.lib.engines.docker import image_name, serving_log
-from tasks.lib.engines.local import LocalEngine
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
 from tasks.lib.images import daemon, pull, refusals
@@ -43,12 +42,16 @@ SETTLE = 0.5
 
 
 class DockerEngine:
-    """See the module. Raises DockerError if no Docker Engine of this machine answers."""
+    """See the module. Raises DockerError if no Docker Engine of this machine answers.
+
+    `others` gives the servers of other engines: their ports may be promised, and not open yet.
+    """
 
     name = "docker"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, others: Callable[[], Sequence[Server]] = tuple) -> None:
         self._settings = settings
+        self._others = others
         self._client = daemon.connect()
 
     def __str__(self) -> str:
@@ -225,7 +228,7 @@ class DockerEngine:
         try:
             with self._locked():
                 # Listing them first also frees the ports of those that a killed call has left.
-                ours = [*self.servers(), *LocalEngine(self._settings).servers()]
+                ours = [*self.servers(), *self._others()]
                 rest, grpc = ports.choose(self._settings, port, ours)
                 found = pull.find(self._client, image)
                 planned = base.planned(

@@ -1,0 +1,1 @@
+"""The gRPC interface: PredictionService, ModelService, and gRPC's health service."""

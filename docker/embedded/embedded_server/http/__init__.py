@@ -1,0 +1,4 @@
+"""The REST interface: connections, routes, and the threads that answer.
+
+A new REST route belongs in `rest`.
+"""

@@ -1,0 +1,1 @@
+"""`invoke test`: which tests run, with which interpreter. May import: common, embedded."""
