@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from invoke import Collection, Context
 
-from tasks.edge import inside, settings, task
-
-if TYPE_CHECKING:
-    from tasks.lib.common.settings import Settings
-    from tasks.lib.models.store import Model
-    from tasks.lib.optimize.candidates import Outcome
+from tasks.edge import read_settings, task
 
 MODEL_HELP = "NAME or NAME@VERSION; default: the setting `model`"
 ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
@@ -48,42 +41,21 @@ def optimized(
     than stock, is executed by TensorFlow. The table shows what was decided and why. What is known for
     the same inputs is not found out twice.
     """
-    from pathlib import Path
-
-    from tasks.lib.client.inputs import given_at
     from tasks.lib.common import console
     from tasks.lib.images import docker_build
-    from tasks.lib.models import artefact, obtain, samples
+    from tasks.lib.optimize import build as building
     from tasks.lib.optimize import optimize
 
-    its = settings(c)
-    wanted = optimize.check_precision(precision or its.optimize.precision)
-    if docker_build.engine(its, "optimized", engine) == "docker":
+    settings = read_settings(c)
+    chosen = optimize.check_precision(precision or settings.optimize.precision)
+    if docker_build.engine(settings, "optimized", engine) == "docker":
         if precision or inputs:
             console.note(
                 "--precision and --inputs are for the local engine: an image serves models as they are"
             )
-        _make_image(its, "optimized")
+        docker_build.report(settings, "optimized")
         return
-    wanted_pixels = samples.check_pixels(pixels)
-    given = given_at(Path(inputs).expanduser(), signature) if inputs else None
-    found = obtain.ensure(its, model or its.model)
-    current = None
-    if found is not None and given is None and wanted_pixels is None:
-        optimize.raise_if_refused(its, found, wanted)
-        current = artefact.read(its, found)
-    if found is None or current is None or not current.answers(wanted):
-        if its.dry or found is None:
-            _say_what_would_be_done(found)
-            return
-        outcome = optimize.build(its, found, wanted, given, _print_table, wanted_pixels)
-        if outcome is not None:
-            _print_outcome(outcome, found)
-            return
-        current = artefact.read(its, found)  # another call was quicker
-    assert current is not None
-    folder = its.paths.shown(current.folder)
-    console.result(f"optimized {found}: {current.precision}, in {folder} (already built for this machine)")
+    building.artefact_of(settings, model or settings.model, chosen, inputs, signature, pixels)
 
 
 @task(help={"engine": ENGINE_HELP})
@@ -94,18 +66,15 @@ def embedded(c: Context, engine: str = "") -> None:
     was cut short is made anew. `--engine docker` makes the image.
     """
     from tasks.lib.common import console
-    from tasks.lib.embedded import environment
     from tasks.lib.images import docker_build
+    from tasks.lib.optimize import build as building
 
-    its = settings(c)
-    if docker_build.engine(its, "embedded", engine) == "docker":
+    settings = read_settings(c)
+    if docker_build.engine(settings, "embedded", engine) == "docker":
         console.note("build.embedded makes the embedded server's image")
-        _make_image(its, "embedded")
-        return
-    console.note("build.embedded makes the local engine's virtual environment")
-    python = environment.ensure(its)
-    if not its.dry:
-        console.result(f"embedded environment: {its.paths.shown(python.parent.parent)}")
+        docker_build.report(settings, "embedded")
+    else:
+        building.embedded_environment(settings)
 
 
 @task(help={"engine": ENGINE_HELP})
@@ -118,9 +87,9 @@ def devel(c: Context, engine: str = "") -> None:
     from tasks.lib.common import console
     from tasks.lib.images import docker_build
 
-    its = settings(c)
-    if docker_build.engine(its, "devel", engine) == "docker":
-        _make_image(its, "devel")
+    settings = read_settings(c)
+    if docker_build.engine(settings, "devel", engine) == "docker":
+        docker_build.report(settings, "devel")
         return
     console.note(
         "build.devel: nothing to do on the local engine (it compiles models, not TensorFlow Serving)"
@@ -131,46 +100,10 @@ def devel(c: Context, engine: str = "") -> None:
 def build(c: Context, model: str = "", engine: str = "") -> None:
     """Build what the chosen engine needs for `serve --optimized`; never starts a compilation of hours."""
     from tasks.lib.images import docker_build
+    from tasks.lib.optimize import build as building
 
-    chosen = docker_build.engine(settings(c), "optimized", engine)
-    if chosen == "local":
-        inside(embedded)(c, engine=chosen)
-    inside(optimized)(c, model=model, engine=chosen)
-
-
-def _make_image(its: Settings, kind: str) -> None:
-    from tasks.lib.common import console
-    from tasks.lib.images import docker_build
-
-    made = docker_build.build(its, kind)
-    if made is not None:
-        there = ": already built from the same inputs" if made.was_there else ""
-        console.result(f"{kind} image: {made}{there}")
-
-
-def _say_what_would_be_done(model: Model | None) -> None:
-    from tasks.lib.common import console
-
-    console.note(
-        f"would convert {model or 'the model'} for OpenVINO, compare every signature and precision with "
-        "stock, and store the fastest that agrees next to the model"
-    )
-
-
-def _print_table(outcome: Outcome) -> None:
-    from tasks.lib.common import console
-    from tasks.lib.common.tables import render
-    from tasks.lib.optimize.candidates import table
-
-    console.result(render(table(outcome)))
-
-
-def _print_outcome(outcome: Outcome, model: Model) -> None:
-    from tasks.lib.common import console
-
-    if model.origin.warning:
-        console.note(model.origin.warning)
-    console.result(f"optimized {model}: {outcome.precision}")
+    settings = read_settings(c)
+    building.everything(settings, model or settings.model, docker_build.engine(settings, "optimized", engine))
 
 
 ns = Collection("build", build, embedded, devel, optimized)

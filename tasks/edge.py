@@ -1,13 +1,12 @@
 """Where Invoke ends and the suite begins.
 
 `task` wraps Invoke's decorator: the suite's errors become a quiet exit with their code, Ctrl-C and
-SIGTERM become exit 130 after every `finally` has run, and `settings` reads the configuration once.
+SIGTERM become exit 130 after every `finally` has run, and `read_settings` reads the configuration once.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,23 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 
 
-def settings(c: invoke.Context) -> Settings:
+def read_settings(c: invoke.Context) -> Settings:
     """The checked settings of this call."""
     from tasks.lib.common.settings import read
 
     return read(c.config, ROOT)
 
 
-INTERRUPTION = (
-    "interrupted: what this step had begun is undone. "
-    "Servers of earlier steps stay up; `invoke teardown` stops them."
-)
-
-
-def inside(task: invoke.Task[Any]) -> Callable[..., None]:
-    """The function of another task, to be called by a task that has an edge of its own already."""
-    body: Callable[..., None] = inspect.unwrap(task.body)
-    return body
+INTERRUPTION = "interrupted: this step is undone. Other servers stay up; `invoke teardown` stops them."
 
 
 class _Instead(invoke.Argument):
@@ -120,7 +110,7 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as under nohup, where a closed terminal shall end nothing
+        if handler is not signal.SIG_IGN:  # as under nohup, where a closed terminal must end nothing
             signal.signal(number, interrupt)
     try:
         yield

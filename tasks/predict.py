@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Context
 
-from tasks.edge import settings, task
+from tasks.edge import read_settings, task
 
 TOP = 5
 
@@ -45,20 +45,20 @@ def predict(
     from tasks.lib.predict import answers
     from tasks.lib.predict import ask as asking
 
-    its = settings(c)
+    settings = read_settings(c)
     check_format(format)
     if sum(map(bool, (photo, inputs, samples))) != 1:
         raise SettingError("Several things are named to be sent.", "Give a photo, --inputs or --samples.")
     place = Path(photo or inputs).expanduser() if photo or inputs else None
     if place is not None:
         asking.check_place(place)
-    if its.dry:
+    if settings.dry:
         what = place or "the samples of the model"
         console.note(f"would send {what} to a running server and show its {TOP} best classes, or its values")
         return
-    server = asking.server_to_ask(its, model or its.model, variant or None)
+    server = asking.server_to_ask(settings, model or settings.model, variant or None)
     console.note(f"asking {server}")
-    asked = asking.ask(its, server, place, signature, TOP)
+    asked = asking.ask(settings, server, place, signature, TOP)
     if format == "json" and asked.classes is None:
         console.result(answers.as_json(asked.answered))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Context
 
-from tasks.edge import task
+from tasks.edge import read_settings, task
 
 
 @task(
@@ -19,7 +19,6 @@ def test(c: Context, fast: bool = False, select: str = "") -> None:
     What is skipped is listed with its reason. The tests of the embedded server run in the embedded
     environment, which is built first if need be.
     """
-    from tasks.edge import settings
     from tasks.lib.testsuite import runner
 
-    runner.run(settings(c), fast, select)
+    runner.run(read_settings(c), fast, select)

@@ -274,19 +274,10 @@ def test_flags_have_no_short_form_that_could_change(capsys: pytest.CaptureFixtur
     assert " -m" not in out
 
 
-def test_a_task_can_call_another_without_a_second_edge() -> None:
-    @edge.task()
-    def inner(c: Context, name: str = "") -> None:
-        raise SuiteError(f"{name} is wrong.", "Do that.")
-
-    with pytest.raises(SuiteError, match="it is wrong"):  # and not Invoke's Exit
-        edge.inside(inner)(Context(), name="it")
-
-
 def test_settings_are_those_of_the_call() -> None:
     config = Config(project_location=str(ROOT), overrides={"model": "mine", "run": {"dry": True}})
     config.load_project()
-    its = edge.settings(Context(config))
+    its = edge.read_settings(Context(config))
     assert (its.model, its.dry, its.paths.root) == ("mine", True, ROOT)
 
 

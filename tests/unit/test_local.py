@@ -532,9 +532,8 @@ def test_stopped_by_another_call_while_loading(house: House) -> None:
 
 def test_dry_prints_and_does_nothing(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     engine = LocalEngine(replace(house.settings, dry=True))
-    server = engine.start(house.model, STOCK)
-    assert server.rest_port == house.settings.serve.rest_port
-    assert f"--rest_api_port={server.rest_port}" in capsys.readouterr().err
+    engine.preview(house.model, STOCK)
+    assert f"--rest_api_port={house.settings.serve.rest_port} " in capsys.readouterr().err
     assert not house.settings.paths.state.exists()
 
 

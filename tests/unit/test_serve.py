@@ -17,6 +17,7 @@ from invoke.context import Context
 
 from tasks import serve
 from tasks.lib.models import artefact, store
+from tasks.lib.serving import servers
 from tests.unit import standin
 from tests.unit.standin import ROOT, Desk, at_a_desk
 
@@ -154,7 +155,7 @@ def test_a_server_that_is_stuck_is_listed_as_not_ready(
     serve.serve(desk.context())
     [process] = desk.processes()
     os.kill(process.pid, signal.SIGSTOP)
-    monkeypatch.setattr(serve, "STATUS_TIMEOUT", 0.2)
+    monkeypatch.setattr(servers, "STATUS_TIMEOUT", 0.2)
     capsys.readouterr()
     serve.status(desk.context(), format="json")
     os.kill(process.pid, signal.SIGCONT)

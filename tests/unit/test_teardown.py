@@ -10,7 +10,7 @@ import pytest
 from tasks import serve, teardown
 from tasks.lib.common import processes
 from tasks.lib.embedded import environment
-from tasks.lib.models import store
+from tasks.lib.models import removal, store
 from tests.unit.archives import tree
 from tests.unit.standin import Desk, at_a_desk
 
@@ -121,7 +121,7 @@ def test_a_removal_that_is_cut_short_leaves_no_half_model(
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(teardown, "_remove", interrupted)
+    monkeypatch.setattr(removal, "remove", interrupted)
     # The artefact goes first, so the first call is cut short before it comes to the model.
     (full.settings.paths.models / "net" / ".optimized").rename(full.settings.paths.results / "notes" / "away")
     (full.settings.paths.models / "net" / ".partial-x").rename(full.settings.paths.results / "notes" / "too")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tasks.lib.common import console, locks, processes
 from tasks.lib.common.errors import EnvironmentBuildError, SuiteError
+from tasks.lib.common.removal import Removal
 from tasks.lib.common.settings import Settings
 
 SOURCES = Path("docker", "embedded")
@@ -361,3 +362,14 @@ def _log(settings: Settings, name: str) -> Path:
 
 def _locked(settings: Settings) -> AbstractContextManager[None]:
     return locks.held(settings.paths, "environment", "it is building the embedded environment")
+
+
+def removal(settings: Settings) -> Removal:
+    """Of the environment."""
+    folder = settings.paths.environment
+    return Removal(
+        "embedded environment",
+        settings.paths.shown(folder),
+        [folder] if folder.is_dir() else [],
+        lambda: remove(settings),
+    )

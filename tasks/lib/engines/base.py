@@ -133,6 +133,10 @@ class Engine(Protocol):
         """
         ...
 
+    def preview(self, model: Model, variant: Variant, port: int | None = None) -> None:
+        """Print the command of the server that `start` would start. For --dry: starts nothing."""
+        ...
+
     def fingerprint(self, model: Model, variant: Variant) -> str:
         """Of everything that a server of `variant` started now would be made of.
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from tasks.lib.common import console, disk, locks, pinning, processes
 from tasks.lib.common.errors import ServerError
@@ -24,10 +24,11 @@ from tasks.lib.common.processes import Identity
 from tasks.lib.common.settings import Settings
 from tasks.lib.common.variants import Variant
 from tasks.lib.embedded import environment
-from tasks.lib.engines import base, ended, ports
+from tasks.lib.engines import base, ended, ports, starting
 from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
 from tasks.lib.engines.ports import PortLost
-from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
+from tasks.lib.engines.ready import stopped_meanwhile
+from tasks.lib.engines.starting import Fate, Plan
 from tasks.lib.models import artefact
 from tasks.lib.models.store import Model
 
@@ -88,20 +89,14 @@ class LocalEngine:
     def start(
         self, model: Model, variant: Variant, port: int | None = None, *, temporary: bool = False
     ) -> Server:
-        """Start a server and return once a real predict has answered. See Engine.start.
-
-        On --dry the command is printed, and the server returned is the one that would be started.
-        """
-        if self._command is None and not self._settings.dry:
+        """See Engine.start."""
+        if self._command is None:
             environment.ensure(self._settings)
-        for _ in range(ports.STARTS_TRIED - 1):
-            try:
-                return self._start(model, variant, port, temporary)
-            except PortLost as lost:
-                if port == lost.port:
-                    raise
-                console.note(f"{lost.problem} Starting it on another.")
-        return self._start(model, variant, port, temporary)
+        return starting.start(self._settings, _Start(self, model, variant, temporary), port)
+
+    def preview(self, model: Model, variant: Variant, port: int | None = None) -> None:
+        """See Engine.preview."""
+        starting.preview(self._settings, _Start(self, model, variant, temporary=False), port)
 
     def fingerprint(self, model: Model, variant: Variant) -> str:
         """See Engine.fingerprint. The embedded server's own sources are part of it."""
@@ -112,8 +107,8 @@ class LocalEngine:
 
     def servers(self) -> list[Server]:
         """The servers of this suite that run now, those still loading too, oldest first."""
-        with self._locked():
-            return [record.server for record in self._survey()]
+        with self.locked():
+            return [record.server for record in self.survey()]
 
     def logs(self, server: Server, lines: int | None = None) -> str:
         """The last `lines` lines that the server wrote; all of them if None."""
@@ -125,7 +120,7 @@ class LocalEngine:
 
     def stop(self, server: Server, grace: float) -> None:
         """End the server: politely, and after `grace` seconds by force. Done when it is gone."""
-        with self._locked():
+        with self.locked():
             record = self._read(server.id)
             if record is not None:
                 # So that whoever lists the servers meanwhile does not take it for one that died.
@@ -133,7 +128,7 @@ class LocalEngine:
         for identity in self._processes(server.id, record):
             if processes.terminate(identity, grace):
                 console.note(f"{server} did not end within {grace:g} s of being asked to, and was killed")
-        with self._locked():
+        with self.locked():
             self._forget(server.id)
 
     def conditions(self, server: Server) -> Conditions:
@@ -181,9 +176,27 @@ class LocalEngine:
         prefix = ["taskset", "--cpu-list", pinning.listed(cpus)] if cpus else []
         return [*prefix, *environment.shown(self._settings, argv)]
 
+    def plan(
+        self, model: Model, variant: Variant, rest_port: int, grpc_port: int, temporary: bool
+    ) -> tuple[Plan, list[str]]:
+        """A server on these ports, and the command that starts it."""
+        planned = base.planned(
+            self._settings,
+            self.name,
+            model,
+            variant,
+            port=rest_port,
+            grpc_port=grpc_port,
+            fingerprint=self.fingerprint(model, variant),
+            temporary=temporary,
+        )
+        argv, added = self.command(planned, model)
+        return Plan(planned, self._shown(argv), added), argv
+
     # Records
 
-    def _locked(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
+        """The lock on the records of servers; on --dry, none."""
         if self._settings.dry:
             return nullcontext()
         return locks.held(self._settings.paths, "servers", "it is starting or stopping a server")
@@ -227,7 +240,7 @@ class LocalEngine:
         mark = self._marker(server_id)
         return [found for found in processes.carriers(mark) if found.marker == mark][:1]
 
-    def _survey(self) -> list[Record]:
+    def survey(self) -> list[Record]:
         """The records of servers that run, oldest first, after putting right what is not as it should be.
 
         To be called with the lock held. On --dry nothing is put right.
@@ -240,12 +253,11 @@ class LocalEngine:
             if record is None:
                 continue  # its process, if there is one, is without a record
             running.pop(self._marker(path.stem), None)
-            needs_starter = record.state == STARTING or record.server.temporary
-            waited_for = not needs_starter or processes.runs(record.starter)
-            if identity is not None and waited_for:
+            fate = starting.fate(record.server, record.state, record.starter, is_up=identity is not None)
+            if fate is Fate.RUNNING:
                 found.append(record)
             elif not self._settings.dry:
-                self._put_right(record, identity, waited_for)
+                self._put_right(record.server, fate, identity)
         if not self._settings.dry:
             for mark, identity in running.items():
                 console.note(f"process {identity.pid} is a server of this suite without a record; ending it")
@@ -254,27 +266,27 @@ class LocalEngine:
             self._sweep()
         return sorted(found, key=lambda r: (r.server.started, r.process.created if r.process else 0.0))
 
-    def _put_right(self, record: Record, identity: Identity | None, waited_for: bool) -> None:
-        """Deal with a server that is gone, or that was loading when the call that started it was killed."""
-        server = record.server
-        if identity is not None:
-            console.note(f"{server} was left behind by a call that was killed; ending it")
-            processes.terminate(identity, processes.JOB_GRACE)
+    def _put_right(self, server: Server, fate: Fate, identity: Identity | None) -> None:
+        def end() -> None:
+            if identity is not None:
+                processes.terminate(identity, processes.JOB_GRACE)
             self._forget(server.id)
-        elif record.state == READY:
-            kept = self._keep_log(server)
-            console.note(f"{server} has ended by itself; what it wrote is kept in {kept}")
-            self._forget(server.id)
-        elif record.state == STOPPING or not waited_for:
-            self._forget(server.id)
-        # A server that died while loading is the business of the call that is waiting for it.
 
-    def _keep_log(self, server: Server) -> str:
+        starting.put_right(
+            server,
+            fate,
+            end=end,
+            forget=lambda: self._forget(server.id),
+            keep_log=lambda: self._keep_log(server),
+            shown=self._settings.paths.shown,
+        )
+
+    def _keep_log(self, server: Server) -> Path:
         kept = ended.place(self._settings.paths, server)
         with suppress(FileNotFoundError):
             self._log(server.id).replace(kept)
         ended.trim(self._settings.paths)
-        return self._settings.paths.shown(kept)
+        return kept
 
     def _sweep(self) -> None:
         """Remove logs, and records half written or unreadable, of servers that have no record."""
@@ -282,57 +294,19 @@ class LocalEngine:
             if path.is_file() and self._read(path.name.partition(".")[0]) is None:
                 path.unlink(missing_ok=True)
 
-    def _discard(self, server: Server, process: subprocess.Popen[bytes] | None) -> None:
-        """Undo a start, whatever point it had come to."""
+    # Steps of a start
+
+    def discard(self, server: Server, process: subprocess.Popen[bytes] | None) -> None:
+        """Undo a start, however far it has come."""
         if process is not None:
             processes.end_child(process, self._marker(server.id))
-        with self._locked():
+        with self.locked():
             self._forget(server.id)
 
-    # Starting
-
-    def _start(self, model: Model, variant: Variant, port: int | None, temporary: bool) -> Server:
-        server: Server | None = None
-        process: subprocess.Popen[bytes] | None = None
-        try:
-            with self._locked():
-                records = self._survey()
-                ours = [record.server for record in records]
-                rest, grpc = ports.choose(self._settings, port, ours)
-                planned = base.planned(
-                    self._settings,
-                    self.name,
-                    model,
-                    variant,
-                    port=rest,
-                    grpc_port=grpc,
-                    fingerprint=self.fingerprint(model, variant),
-                    temporary=temporary,
-                )
-                argv, added = self.command(planned, model)
-                console.command(self._shown(argv), added)
-                if self._settings.dry:
-                    return planned
-                server = planned
-                with processes.uninterrupted():
-                    process = self._launch(server, argv, added)
-            self._wait_until_it_answers(server, process)
-            with self._locked(), processes.uninterrupted():
-                record = self._read(server.id)
-                if record is None or record.state != STARTING:
-                    raise stopped_meanwhile(server)
-                self._write(replace(record, state=READY))
-        except BaseException:
-            if server is not None:
-                with processes.uninterrupted():
-                    self._discard(server, process)
-            raise
-        processes.let_go(process)
-        return server
-
-    def _launch(
+    def launch(
         self, server: Server, argv: Sequence[str], added: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
+        """Start the server's process, and keep a record of it. Raises ServerError."""
         record = Record(server, STARTING, processes.myself(), None)
         self._write(record)
         mark = self._marker(server.id)
@@ -357,41 +331,77 @@ class LocalEngine:
             raise
         return process
 
-    def _wait_until_it_answers(self, server: Server, process: subprocess.Popen[bytes]) -> None:
-        """Return once a predict was answered. Raises ServerError, its log shown, if that does not come."""
-        limit = self._settings.serve.ready_timeout
-        deadline = time.monotonic() + limit
-        trial = Trial(self._settings, server)
-        pause = 0.05
-        with console.waiting(f"starting {server}") as line:
-            while True:
-                # Asked of the process and not only of the port, where a stranger might answer instead.
-                identity = processes.identify(process.pid, self._marker(server.id))
-                if (
-                    identity is not None
-                    and processes.listens(identity, server.rest_port)
-                    and trial.passed(max(1.0, deadline - time.monotonic()))
-                ):
-                    return
-                if time.monotonic() >= deadline:
-                    self._show_log(server)
-                    raise too_late(server, limit)
-                line.tick()
-                status = processes.wait(process, pause)
-                if status is not None:
-                    break
-                pause = min(pause * 1.3, 0.5)
+    def is_listening(self, server: Server, process: subprocess.Popen[bytes]) -> bool:
+        """Whether the server's own process listens on its port; on the port alone another might answer."""
+        identity = processes.identify(process.pid, self._marker(server.id))
+        return identity is not None and processes.listens(identity, server.rest_port)
+
+    def raise_died(self, server: Server, status: int) -> NoReturn:
+        """Raises ServerError: why the server ended with `status` before it answered."""
         record = self._read(server.id)
         if record is None or record.state != STARTING:
             raise stopped_meanwhile(server)
         taken = ports.lost(server)
         if taken is not None:
             raise PortLost(taken, f"{server} was loading")
-        self._show_log(server)
+        self.show_log(server)
         raise ServerError(
             f"{server} died while loading: {environment.ending(status, self.logs(server, LOG_TAIL))}.",
             "Fix the error shown above and try again.",
         )
 
-    def _show_log(self, server: Server) -> None:
+    def settle(self, server: Server) -> None:
+        """Put on record that the server is ready. Raises ServerError if it was stopped meanwhile."""
+        with self.locked():
+            record = self._read(server.id)
+            if record is None or record.state != STARTING:
+                raise stopped_meanwhile(server)
+            self._write(replace(record, state=READY))
+
+    def show_log(self, server: Server) -> None:
+        """Show the last lines that the server wrote."""
         console.note(f"the last lines of its log:\n{self.logs(server, LOG_TAIL)}")
+
+
+@dataclass
+class _Start:
+    """One start of a server: the steps that starting.start takes (starting.Steps)."""
+
+    engine: LocalEngine
+    model: Model
+    variant: Variant
+    temporary: bool
+    argv: Sequence[str] = ()
+    """The command that `plan` has planned."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """The lock on the records of servers; on --dry, none."""
+        return self.engine.locked()
+
+    def port_holders(self) -> list[Server]:
+        return [record.server for record in self.engine.survey()]
+
+    def plan(self, rest_port: int, grpc_port: int) -> Plan:
+        plan, self.argv = self.engine.plan(self.model, self.variant, rest_port, grpc_port, self.temporary)
+        return plan
+
+    def launch(self, plan: Plan) -> subprocess.Popen[bytes]:
+        return self.engine.launch(plan.server, self.argv, plan.environment)
+
+    def is_listening(self, server: Server, process: subprocess.Popen[bytes]) -> bool:
+        return self.engine.is_listening(server, process)
+
+    def check_running(self, server: Server, process: subprocess.Popen[bytes], pause: float) -> None:
+        status = processes.wait(process, pause)
+        if status is not None:
+            self.engine.raise_died(server, status)
+
+    def show_log(self, server: Server, process: subprocess.Popen[bytes]) -> None:
+        self.engine.show_log(server)
+
+    def settle(self, server: Server, process: subprocess.Popen[bytes]) -> None:
+        self.engine.settle(server)
+        processes.let_go(process)
+
+    def discard(self, server: Server, process: subprocess.Popen[bytes] | None) -> None:
+        self.engine.discard(server, process)

@@ -89,6 +89,14 @@ def build(settings: Settings, kind: str) -> Built | None:
             return one.run()
 
 
+def report(settings: Settings, kind: str) -> None:
+    """Build the image of this kind unless it is there, and print its name. Raises as `build` does."""
+    built = build(settings, kind)
+    if built is not None:
+        there = ": already built from the same inputs" if built.was_there else ""
+        console.result(f"{kind} image: {built}{there}")
+
+
 class _Build:
     """One call of `build`."""
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.lib.common import console
+from tasks.lib.common.errors import DockerError
 from tasks.lib.common.settings import Settings
-from tasks.lib.images import recipe, refusals
+from tasks.lib.images import daemon, recipe, refusals
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -60,3 +61,23 @@ def remove(client: DockerClient, leftovers: Sequence[Leftover]) -> list[Leftover
             continue
         gone.append(one)
     return gone
+
+
+def remove_all(settings: Settings) -> None:
+    """Remove every image that the suite built, and print which; without a Docker Engine, say so."""
+    try:
+        client = daemon.connect()
+    except DockerError as error:
+        console.note(error.problem)
+        console.result("no images to remove")
+        return
+    leftovers = find(client, settings)
+    described = ", ".join(f"{image.name} ({console.size(image.size)})" for image in leftovers)
+    if not leftovers:
+        console.result("no images to remove")
+    elif settings.dry:
+        console.note(f"would remove images: {described}")
+    else:
+        console.note(f"removing images: {described}")
+        gone = remove(client, leftovers)
+        console.result(f"removed images: {', '.join(image.name for image in gone) or 'none'}")

@@ -14,9 +14,13 @@ from typing import Any
 
 from tasks.lib.common import console
 from tasks.lib.common.errors import SettingError, SuiteError
+from tasks.lib.common.removal import Removal, children, is_folder, remove
 from tasks.lib.common.settings import Paths
 from tasks.lib.common.strict_json import as_json
 from tasks.lib.results.record import SCHEMA, Content, sides_of
+
+RESULT_FILES = ("result.json", "result.json.partial")
+"""One of these is in every folder that a benchmark made: report.html is written after it."""
 
 
 def write(paths: Paths, content: Content) -> Path:
@@ -154,3 +158,21 @@ def _short(value: Any, other: Any) -> str:
         different = {key: one for key, one in value.items() if one != other.get(key)}
         return ", ".join(f"{key} {one}" for key, one in different.items()) or "none"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def removal(paths: Paths) -> Removal:
+    """Of all results. The folder may be any that a person chose: only what benchmarks wrote is removed."""
+    ours = [
+        place
+        for place in children(paths.results)
+        if is_folder(place)
+        and any((place / name).is_file() for name in ("result.json", "result.json.partial"))
+    ]
+
+    def remove_all() -> None:
+        for place in ours:
+            remove(place)
+        if paths.results.is_dir() and not any(paths.results.iterdir()):
+            paths.results.rmdir()
+
+    return Removal("results", f"{len(ours)} in {paths.shown(paths.results)}", ours, remove_all)

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.lib.common import console, locks, processes
+from tasks.lib.common import console, locks
 from tasks.lib.common.errors import DockerError, ServerError
 from tasks.lib.common.settings import Settings
 from tasks.lib.common.variants import EMBEDDED, Variant
-from tasks.lib.engines import base, ended, ports
-from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
+from tasks.lib.engines import base, ended, ports, starting
+from tasks.lib.engines.base import LOG_TAIL, READY, STOPPING, Conditions, Server
 from tasks.lib.engines.docker import container as plans
 from tasks.lib.engines.docker import image_name, serving_log
 from tasks.lib.engines.ports import PortLost
-from tasks.lib.engines.ready import Trial, stopped_meanwhile, too_late
+from tasks.lib.engines.ready import stopped_meanwhile
+from tasks.lib.engines.starting import Fate, Plan
 from tasks.lib.images import daemon, pull, refusals
 from tasks.lib.images.recipe import LABEL
 from tasks.lib.models import artefact
@@ -63,20 +66,17 @@ class DockerEngine:
     def start(
         self, model: Model, variant: Variant, port: int | None = None, *, temporary: bool = False
     ) -> Server:
-        """Start a server and return once a real predict has answered. See Engine.start.
+        """See Engine.start. The image is pulled if it is a published one.
 
-        The image is pulled if it is a published one. On --dry the commands are printed, and the server
-        returned is the one that would be started. Raises DockerError where Docker refuses.
+        Raises DockerError where Docker refuses.
         """
         image = self._provide(variant)
-        for _ in range(ports.STARTS_TRIED - 1):
-            try:
-                return self._start(model, variant, port, image, temporary)
-            except PortLost as lost:
-                if port == lost.port:
-                    raise
-                console.note(f"{lost.problem} Starting it on another.")
-        return self._start(model, variant, port, image, temporary)
+        return starting.start(self._settings, _Start(self, model, variant, image, temporary), port)
+
+    def preview(self, model: Model, variant: Variant, port: int | None = None) -> None:
+        """See Engine.preview."""
+        image = self._provide(variant)
+        starting.preview(self._settings, _Start(self, model, variant, image, temporary=False), port)
 
     def fingerprint(self, model: Model, variant: Variant) -> str:
         """See Engine.fingerprint. The image counts by its id: a name may mean another one by now."""
@@ -183,28 +183,26 @@ class DockerEngine:
             server, starter = plans.from_labels(each.labels), plans.starter(each.labels)
         except (KeyError, ValueError):
             return None
-        state, dry = plans.state(each.name), self._settings.dry
-        needs_starter = state == STARTING or server.temporary
-        waited_for = not needs_starter or processes.runs(starter)
-        if each.status in ("running", "paused", "created", "restarting") and waited_for:
+        is_up = each.status in ("running", "paused", "created", "restarting")
+        fate = starting.fate(server, plans.state(each.name), starter, is_up=is_up)
+        if fate is Fate.RUNNING:
             return server
-        if dry:
-            return None
-        if not waited_for:
-            console.note(f"{server} was left behind by a call that was killed; ending it")
-            self._remove(each)
-        elif state == STOPPING:
-            self._remove(each)  # stopped by another call, which was killed or is just about to do this
-        elif state == READY:
-            kept = ended.place(self._settings.paths, server)
-            kept.write_text(self._text(each))
-            ended.trim(self._settings.paths)
-            self._remove(each)
-            console.note(
-                f"{server} has ended by itself; what it wrote is kept in {self._settings.paths.shown(kept)}"
+        if not self._settings.dry:
+            starting.put_right(
+                server,
+                fate,
+                end=lambda: self._remove(each),
+                forget=lambda: self._remove(each),
+                keep_log=lambda: self._keep_log(server, each),
+                shown=self._settings.paths.shown,
             )
-        # One that died while loading is the business of the call that waits for it.
         return None
+
+    def _keep_log(self, server: Server, each: Container) -> Path:
+        kept = ended.place(self._settings.paths, server)
+        kept.write_text(self._text(each))
+        ended.trim(self._settings.paths)
+        return kept
 
     def _remove(self, each: Container) -> None:
         with _gone_is_fine():
@@ -216,55 +214,38 @@ class DockerEngine:
             return log.decode(errors="replace").rstrip("\n")
         return ""
 
-    def _locked(self) -> AbstractContextManager[None]:
-        if self._settings.dry:
-            return nullcontext()
+    # Steps of a start
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Held while ports are chosen and the container is made."""
         return locks.held(self._settings.paths, "containers", "it is starting a server")
 
-    # Starting
+    def port_holders(self) -> list[Server]:
+        """The servers of this suite, on every engine."""
+        return [*self.servers(), *self._others()]
 
-    def _start(self, model: Model, variant: Variant, port: int | None, image: str, temporary: bool) -> Server:
-        server: Server | None = None
-        try:
-            with self._locked():
-                # Listing them first also frees the ports of those that a killed call has left.
-                ours = [*self.servers(), *self._others()]
-                rest, grpc = ports.choose(self._settings, port, ours)
-                found = pull.find(self._client, image)
-                planned = base.planned(
-                    self._settings,
-                    self.name,
-                    model,
-                    variant,
-                    port=rest,
-                    grpc_port=grpc,
-                    fingerprint=self.fingerprint(model, variant),
-                    temporary=temporary,
-                    image=image,
-                    image_id=str(found.id) if found else "",
-                )
-                plan = plans.plan(self._settings, planned, model, image)
-                console.command(plan.command())
-                planned = plans.without_recipe(planned)
-                if self._settings.dry:
-                    return planned
-                server = planned
-                # Held back for as long as a container may exist of which nobody knows yet.
-                with processes.uninterrupted():
-                    each = self._launch(server, plan)
-            self._wait_until_it_answers(server, each)
-            self._hint(server, each)
-            with processes.uninterrupted():
-                self._settle(server, each)
-        except BaseException:
-            if server is not None:
-                with processes.uninterrupted():
-                    for left in self._containers(server.id):
-                        self._remove(left)
-            raise
-        return server
+    def plan(
+        self, model: Model, variant: Variant, image: str, rest_port: int, grpc_port: int, temporary: bool
+    ) -> tuple[Plan, plans.Container]:
+        """A server on these ports, and the container that it runs in."""
+        there = pull.find(self._client, image)
+        planned = base.planned(
+            self._settings,
+            self.name,
+            model,
+            variant,
+            port=rest_port,
+            grpc_port=grpc_port,
+            fingerprint=self.fingerprint(model, variant),
+            temporary=temporary,
+            image=image,
+            image_id=str(there.id) if there else "",
+        )
+        container = plans.plan(self._settings, planned, model, image)
+        return Plan(plans.without_recipe(planned), container.command()), container
 
-    def _launch(self, server: Server, plan: plans.Container) -> Container:
+    def launch(self, server: Server, plan: plans.Container) -> Container:
+        """Start the container. Raises DockerError, and PortLost."""
         import requests
         from docker.errors import DockerException
 
@@ -279,27 +260,14 @@ class DockerEngine:
             raise refusals.running(plan.image, why) from error
         return each
 
-    def _wait_until_it_answers(self, server: Server, each: Container) -> None:
-        """Return once a predict was answered. Raises ServerError, its log shown, if that does not come."""
-        limit = self._settings.serve.ready_timeout
-        deadline = time.monotonic() + limit
-        trial = Trial(self._settings, server)
-        pause = 0.05
-        with console.waiting(f"starting {server}") as line:
-            while True:
-                if trial.passed(max(1.0, deadline - time.monotonic())):
-                    return
-                self._check_alive(server, each)
-                reason = serving_log.hopeless(self._text(each, LOG_READ))
-                if reason is not None:
-                    self._show_log(each)
-                    raise ServerError(f"{server} will never answer: {reason[0]}.", reason[1])
-                if time.monotonic() >= deadline:
-                    self._show_log(each)
-                    raise too_late(server, limit)
-                line.tick()
-                time.sleep(pause)
-                pause = min(pause * 1.3, 0.5)
+    def check_running(self, server: Server, each: Container, pause: float) -> None:
+        """Wait for `pause` seconds, then raise ServerError, its log shown, if it has ended or is hopeless."""
+        time.sleep(pause)
+        self._check_alive(server, each)
+        reason = serving_log.hopeless(self._text(each, LOG_READ))
+        if reason is not None:
+            self.show_log(each)
+            raise ServerError(f"{server} will never answer: {reason[0]}.", reason[1])
 
     def _check_alive(self, server: Server, each: Container) -> None:
         """Raises ServerError, saying why, if the container does not run any more."""
@@ -321,7 +289,7 @@ class DockerEngine:
                 return
         if state.get("Dead") or state.get("Status") == "removing":
             raise _removed(server)
-        self._show_log(each)
+        self.show_log(each)
         raise self._died(server, state, self._text(each, LOG_READ))
 
     def _died(self, server: Server, state: dict[str, Any], log: str) -> ServerError:
@@ -353,12 +321,18 @@ class DockerEngine:
             "Fix the error shown above and try again.",
         )
 
-    def _settle(self, server: Server, each: Container) -> None:
-        """From now on it is up. Raises ServerError if somebody has removed or stopped it meanwhile."""
+    def settle(self, server: Server, each: Container) -> None:
+        """Put on record that it is ready. Raises ServerError if it was removed or stopped meanwhile."""
+        self._hint(server, each)
         self._check_alive(server, each)
         with _gone_is_fine():
             each.rename(plans.name(server, READY))
         self._check_alive(server, each)
+
+    def discard(self, server: Server) -> None:
+        """Remove what there is of the server's container."""
+        for left in self._containers(server.id):
+            self._remove(left)
 
     def _hint(self, server: Server, each: Container) -> None:
         missing = serving_log.missing_instructions(self._text(each))
@@ -368,8 +342,53 @@ class DockerEngine:
                 "build.optimized` compiles one that is (hours), and `invoke benchmark` tells what it gains"
             )
 
-    def _show_log(self, each: Container) -> None:
+    def show_log(self, each: Container) -> None:
+        """Show the last lines that the server wrote."""
         console.note(f"the last lines of its log:\n{self._text(each, LOG_TAIL)}")
+
+
+@dataclass
+class _Start:
+    """One start of a server: the steps that starting.start takes (starting.Steps)."""
+
+    engine: DockerEngine
+    model: Model
+    variant: Variant
+    image: str
+    temporary: bool
+    container: plans.Container | None = None
+    """What `plan` has planned."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        return self.engine.locked()
+
+    def port_holders(self) -> list[Server]:
+        return self.engine.port_holders()
+
+    def plan(self, rest_port: int, grpc_port: int) -> Plan:
+        plan, self.container = self.engine.plan(
+            self.model, self.variant, self.image, rest_port, grpc_port, self.temporary
+        )
+        return plan
+
+    def launch(self, plan: Plan) -> Container:
+        assert self.container is not None
+        return self.engine.launch(plan.server, self.container)
+
+    def is_listening(self, server: Server, each: Container) -> bool:
+        return True  # Docker publishes the port for this container alone
+
+    def check_running(self, server: Server, each: Container, pause: float) -> None:
+        self.engine.check_running(server, each, pause)
+
+    def show_log(self, server: Server, each: Container) -> None:
+        self.engine.show_log(each)
+
+    def settle(self, server: Server, each: Container) -> None:
+        self.engine.settle(server, each)
+
+    def discard(self, server: Server, each: Container | None) -> None:
+        self.engine.discard(server)
 
 
 def _removed(server: Server) -> ServerError:

@@ -1,0 +1,46 @@
+"""Prints saved benchmarks: one, or two of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.lib.common import console
+from tasks.lib.common.strict_json import as_json
+from tasks.lib.common.tables import render
+from tasks.lib.results import folders, record
+from tasks.lib.results.record import Content
+
+
+def show(content: Content, format: str) -> None:
+    """Print a result: as a table with notes and sentences, or as csv or json."""
+    if format == "json":
+        console.result(as_json(content))
+    elif format == "csv":
+        console.result(render(record.rows(content), format))
+    else:
+        sentences = [run["sentence"] for run in content["runs"]]
+        table = render(record.rows(content), format)
+        console.result("\n".join([record.head(content), table, *record.notes(content), *sentences]))
+
+
+def show_saved(place: str, format: str) -> None:
+    """Print the result in a folder. Raises SettingError if there is none."""
+    show(folders.read(Path(place)), format)
+
+
+def compare(places: Sequence[str], format: str) -> None:
+    """Print the rows of several saved results in one table, after what makes them hard to compare.
+
+    Raises SettingError for a place that holds no result.
+    """
+    contents = [folders.read(Path(place)) for place in places]
+    for warning in folders.warnings(*contents):
+        console.note(f"careful: {warning}")
+    rows = [
+        {"result": place, **row}
+        for place, content in zip(places, contents, strict=True)
+        for row in record.rows(content)
+    ]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    console.result(render([{column: row.get(column) for column in columns} for row in rows], format))
