@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from tasks.lib.common import pinning
 from tasks.lib.common.settings import Plan
-from tasks.lib.measure import verdict
+from tasks.lib.measure import paired
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.verdict import Contestant, Verdict
 from tests.integration import synthetic
@@ -59,7 +59,7 @@ def pair(milliseconds: float, other: float, *options: str) -> Iterator[tuple[str
 def judged(a: str, b: str, plan: Plan) -> Verdict:
     """The verdict on two servers that answer alike."""
     sides = [Contestant(name, "net@1", (url,), "-", "-") for name, url in (("a", a), ("b", b))]
-    return verdict.judge(sides[0], sides[1], SAME, [b'{"instances": [[1, 2]]}'], plan)
+    return paired.judge(sides[0], sides[1], SAME, [b'{"instances": [[1, 2]]}'], plan)
 
 
 def called_different(seeds: Iterable[int]) -> int:

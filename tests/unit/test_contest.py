@@ -20,7 +20,7 @@ from tasks.lib.common.settings import Plan
 from tasks.lib.common.variants import Variant
 from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local import LocalEngine
-from tasks.lib.measure import verdict
+from tasks.lib.measure import paired, verdict
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.stats import Interval
 from tasks.lib.measure.verdict import Comparison, Measurement, Verdict
@@ -236,14 +236,14 @@ def test_both_servers_share_cpus_and_the_client_has_others(
     first, second, *_ = pinning.usable() or ()
     desk.settings = replace(desk.settings, serve=replace(desk.settings.serve, cpus=(first,)))
     seen: list[tuple[Any, ...]] = []
-    real = verdict.judge
+    real = paired.judge
 
     def watched(*args: Any, **more: Any) -> Verdict:
         servers = [sorted(os.sched_getaffinity(process.pid)) for process in desk.processes()]
         seen.append((servers, pinning.usable()))
         return real(*args, **more)
 
-    monkeypatch.setattr(verdict, "judge", watched)
+    monkeypatch.setattr(paired, "judge", watched)
     before = pinning.usable()
     [done] = run(desk, "stock", "optimized")
     assert seen == [([[first], [first]], tuple(cpu for cpu in before or () if cpu != first))]

@@ -191,11 +191,11 @@ def test_a_port_that_is_taken_is_recognised() -> None:
         ("tensorflow/serving", ("tensorflow/serving", "latest")),
         ("host:5000/a/b", ("host:5000/a/b", "latest")),
         ("host:5000/a/b:1", ("host:5000/a/b", "1")),
-        ("a/b@sha256:00", ("a/b@sha256:00", None)),
+        ("a/b@sha256:00", ("a/b", "sha256:00")),
     ],
 )
-def test_repository_and_tag(name: str, parts: tuple[str, str | None]) -> None:
-    assert pull._parts(name) == parts
+def test_repository_and_tag(name: str, parts: tuple[str, str]) -> None:
+    assert pull._repository_and_tag(name) == parts
 
 
 # Containers

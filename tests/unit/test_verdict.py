@@ -18,7 +18,7 @@ import pytest
 
 from tasks.lib.common.errors import NoAnswer
 from tasks.lib.common.settings import Plan
-from tasks.lib.measure import stats, verdict, warmup
+from tasks.lib.measure import paired, stats, verdict, warmup
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Block, Load, Prepared
 from tasks.lib.measure.rounds import Rounds, run_rounds, timeline, turns
@@ -437,7 +437,7 @@ def test_other_answers_that_were_timed_all_the_same_are_said() -> None:
 
 def test_what_does_not_answer_the_same_is_not_timed() -> None:
     """Nobody listens at these addresses: a single request would be an error."""
-    done = verdict.judge(STOCK, OPTIMIZED, OTHER, [b"{}"], PLAN)
+    done = paired.judge(STOCK, OPTIMIZED, OTHER, [b"{}"], PLAN)
     assert done == Verdict(STOCK, OPTIMIZED, OTHER, {}, {}, PLAN, (), ())
     assert (
         done.sentence == "optimized and stock are not comparable: 3 of 12 answers have another top-1 in 'p'."
@@ -504,7 +504,7 @@ def test_both_are_sent_the_same_samples_equally_often(recorders: list[Any], bloc
     plan = replace(PLAN, max_seconds=0, block_requests=block_requests, warmup_seconds=0)
     rounds = 2  # the fewest
     contestants = [replace(STOCK, urls=(url(recorders[0]),)), replace(OPTIMIZED, urls=(url(recorders[1]),))]
-    done = verdict.judge(contestants[0], contestants[1], SAME, samples, plan)
+    done = paired.judge(contestants[0], contestants[1], SAME, samples, plan)
     assert sorted(recorders[0].bodies) == sorted(recorders[1].bodies)
     assert len(recorders[0].bodies) == warmup.BLOCK + rounds * 2 * block_requests
     assert done.warmup is not None

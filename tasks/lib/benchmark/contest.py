@@ -26,7 +26,7 @@ from tasks.lib.common.pinning import Pinning
 from tasks.lib.common.settings import MIXED, Plan, Settings
 from tasks.lib.engines.base import Engine
 from tasks.lib.engines.choose import choose
-from tasks.lib.measure import agreement, stats, verdict
+from tasks.lib.measure import agreement, paired, stats, verdict
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Load
 from tasks.lib.measure.rounds import Rounds, medians, run_rounds, timeline, warmed_up
@@ -243,9 +243,9 @@ class _Event:
     ) -> Verdict:
         different = self.contest.allow_different
         if not answers.holds and not different:
-            return verdict.judge(baseline, candidate, answers, bodies, plan)
+            return paired.judge(baseline, candidate, answers, bodies, plan)
         with console.progress(_doing(plan, baseline, candidate), plan.max_seconds, unit="s") as bar:
-            return verdict.judge(
+            return paired.judge(
                 baseline, candidate, answers, bodies, plan, allow_different=different, progress=bar.update
             )
 

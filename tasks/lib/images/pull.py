@@ -47,7 +47,7 @@ def pull(image: str, timeout: float) -> None:
 
     Raises DockerError. However this is left, the daemon stops pulling: it does when nobody listens.
     """
-    repository, tag = _parts(image)
+    repository, tag = _repository_and_tag(image)
     console.command(["docker", "pull", image])
     with _asking(image, timeout) as client, console.progress(f"pulling {image}", None) as bar:
         layers = _Layers(bar)
@@ -97,12 +97,12 @@ class _Layers:
             self._bar.update(news)
 
 
-def _parts(image: str) -> tuple[str, str | None]:
-    """Repository and tag; a digest stays with the repository. "latest" is never meant silently."""
-    if "@" in image:
-        return image, None
-    head, colon, tag = image.rpartition(":")
-    return (head, tag) if colon and "/" not in tag else (image, "latest")
+def _repository_and_tag(image: str) -> tuple[str, str]:
+    """Repository and tag, or digest. Without a tag the daemon would pull all of them."""
+    from docker.utils import parse_repository_tag
+
+    repository, tag = parse_repository_tag(image)
+    return repository, tag or "latest"
 
 
 def check_fits(client: DockerClient, image: Image, name: str) -> None:

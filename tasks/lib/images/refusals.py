@@ -114,8 +114,14 @@ def is_port_taken(why: str) -> bool:
 
 def registry(image: str) -> str:
     """The registry that an image's name means; empty for Docker Hub, as `docker login` takes it."""
-    first, slash, _ = image.partition("/")
-    return first if slash and (first == "localhost" or "." in first or ":" in first) else ""
+    from docker.auth import INDEX_NAME, resolve_repository_name
+    from docker.errors import InvalidRepository
+
+    try:
+        name, _ = resolve_repository_name(image)
+    except InvalidRepository:
+        return ""
+    return "" if name == INDEX_NAME else name
 
 
 def said(error: Exception) -> str:

@@ -1,18 +1,15 @@
-"""The paired comparison of two servers.
+"""What the blocks of a paired comparison say: ratios, intervals, the machine's noise, and the verdict.
 
-Both answer the samples; only if they answer alike are they timed. Then blocks of requests alternate
-between baseline and candidate. Half of the baseline's requests go by another name, the control, as if
-they were sent to another server: whatever the control and the rest of the baseline differ by is the
-machine's own noise. Half of the candidate's do too, so that all blocks are of one size. Each round visits
-the four in a seeded order and then in reverse (ABBA), so that a machine that slowly gets faster or slower
-favours nobody.
+Decides from blocks of latencies alone, so tests can give it those of simulated machines. `paired` measures
+the blocks. Half of the baseline's requests have another label, the control: the difference between the
+control and the rest of the baseline is the machine's own noise. Half of the candidate's have one too, so all
+blocks have the same size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib.client.rest import protocol_of
@@ -20,8 +17,8 @@ from tasks.lib.common.settings import Plan
 from tasks.lib.engines.base import Conditions
 from tasks.lib.measure import stats
 from tasks.lib.measure.agreement import Agreement
-from tasks.lib.measure.load import Block, Load
-from tasks.lib.measure.rounds import Rounds, Timeline, medians, pooled, rates, run_rounds, timeline, warmed_up
+from tasks.lib.measure.load import Block
+from tasks.lib.measure.rounds import Rounds, Timeline, medians, pooled, rates, timeline
 from tasks.lib.measure.warmup import Warmup
 from tasks.lib.models.store import Origin
 
@@ -223,35 +220,6 @@ def _growth(blocks: Sequence[np.ndarray[Any, Any]]) -> float | None:
 def paired_ratios(rounds: Rounds, over: Sequence[str], under: Sequence[str]) -> tuple[float, ...]:
     """For each round, the ratio of two p50s: time of the labels `over` / time of the labels `under`."""
     return tuple(_ratios(medians(rounds, over), medians(rounds, under)))
-
-
-def judge(
-    baseline: Contestant,
-    candidate: Contestant,
-    agreement: Agreement,
-    samples: Sequence[bytes],
-    plan: Plan,
-    *,
-    allow_different: bool = False,
-    progress: Callable[[float], object] = lambda seconds: None,
-) -> Verdict:
-    """Time both, unless they answer differently, and compare. `samples` are JSON bodies."""
-    if not agreement.holds and not allow_different:
-        return Verdict(baseline, candidate, agreement, {}, {}, plan, (), ())
-    # All get the same mix of samples, or the ratio would also compare the samples.
-    half = plan.block // 2
-    with ExitStack() as stack:
-        sides = {BASELINE: baseline, CONTROL: baseline, CANDIDATE: candidate, TWIN: candidate}
-        loads = [
-            (label, stack.enter_context(Load(side.urls, plan.timeout, plan.connections)))
-            for label, side in sides.items()
-        ]
-        requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
-        by_label = dict(loads)
-        servers = {one[0]: [by_label[label] for label in one] for one in (OLD, NEW)}
-        warmup = warmed_up(servers, samples, plan)
-        rounds = run_rounds(loads, requests, half, plan, until_narrow(plan), progress)
-    return replace(conclude(baseline, candidate, agreement, rounds, plan), warmup=warmup)
 
 
 def until_narrow(plan: Plan) -> Callable[[Rounds], bool]:
