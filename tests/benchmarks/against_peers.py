@@ -78,12 +78,12 @@ class PausedLoad(Load):
         super().__init__([url], PATIENCE, connections)
         self._process = process
 
-    def closed(self, requests: Sequence[Prepared]) -> Block:
+    def send_closed_loop(self, requests: Sequence[Prepared]) -> Block:
         for process in _family(self._process):
             process.resume()
         time.sleep(SETTLE)
         try:
-            return super().closed(requests)
+            return super().send_closed_loop(requests)
         finally:
             for process in _family(self._process):
                 process.suspend()
@@ -229,7 +229,7 @@ def measured(
         ]
         prepared = {name: [load.prepare(body) for body in bodies] for name, load in loads}
         for name, load in loads:
-            load.closed(turns(prepared[name], plan.block))
+            load.send_closed_loop(turns(prepared[name], plan.block))
         return run_rounds(loads, prepared, plan.block, plan, lambda done: len(done) >= rounds)
 
 

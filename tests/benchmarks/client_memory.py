@@ -30,9 +30,9 @@ def main() -> None:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 600
     histogram = Histogram()
     with running() as url, Load([url], 30, 64) as load:
-        load.closed([load.prepare(BODY)] * 100)
+        load.send_closed_loop([load.prepare(BODY)] * 100)
         before = peak()
-        block = load.open([load.prepare(BODY)] * (RATE * seconds), RATE, Random(1))
+        block = load.send_open_loop([load.prepare(BODY)] * (RATE * seconds), RATE, Random(1))
         histogram.record(block.latencies)
     p50, p99, longest = (1000 * each for each in histogram.percentiles([50, 99, 100]))
     print(f"{len(block.latencies)} answers and {block.errors} errors in {block.seconds:.1f} s")

@@ -49,7 +49,7 @@ def wrk_p50(url: str, script: Path) -> float:
 def our_p50(url: str, body: bytes, count: int) -> float:
     """The hot loop's p50 in milliseconds over one connection."""
     with Load([url], 30) as load:
-        block = load.closed([load.prepare(body)] * count)
+        block = load.send_closed_loop([load.prepare(body)] * count)
     assert block.errors == 0
     return float(np.median(block.latencies)) * 1000
 

@@ -39,9 +39,9 @@ def main() -> None:
 def measure(url: str, size: int, connections: int) -> None:
     with Load([url], 30, connections) as load:
         requests = [load.prepare(bytes(size))] * REQUESTS
-        load.closed(requests[:500])
+        load.send_closed_loop(requests[:500])
         used = time.process_time()
-        block = load.closed(requests)
+        block = load.send_closed_loop(requests)
         used = time.process_time() - used
     assert block.errors == 0
     print(

@@ -74,7 +74,7 @@ def by_this_client(port: int) -> Measure:
     def measure(content: bytes) -> float:
         request = (GrpcReplica(0, "grpc://127.0.0.1", PREDICT).request(content),)
         with Load([f"grpc://127.0.0.1:{port}/v1/models/net"], 30) as load:
-            block = load.closed([request] * CALLS)
+            block = load.send_closed_loop([request] * CALLS)
         assert block.errors == 0
         return float(np.median(block.latencies))
 

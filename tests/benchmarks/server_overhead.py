@@ -82,8 +82,8 @@ def blocks(
     """A load, and what sends one block of it."""
     load = Load([url], 60, connections)
     requests = turns([load.prepare(body) for body in bodies], count)
-    load.closed(requests)
-    return load, lambda: load.closed(requests)
+    load.send_closed_loop(requests)
+    return load, lambda: load.send_closed_loop(requests)
 
 
 def at_one(url: str, bodies: Sequence[bytes], rounds: int, engine: subprocess.Popen[str]) -> None:

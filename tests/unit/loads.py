@@ -21,7 +21,7 @@ BODY = b'{"instances":[1]}'
 def measured(server: Scripted, count: int, timeout: float = 10, connections: int = 1) -> Block:
     """Closed loop."""
     with Load([server.url], timeout, connections) as load:
-        return load.closed([load.prepare(BODY)] * count)
+        return load.send_closed_loop([load.prepare(BODY)] * count)
 
 
 class Evenly(Random):
@@ -34,13 +34,13 @@ class Evenly(Random):
 def arriving(server: Scripted, count: int, rate: float, timeout: float = 10, connections: int = 1) -> Block:
     """Open loop."""
     with Load([server.url], timeout, connections) as load:
-        return load.open([load.prepare(BODY)] * count, rate, Evenly())
+        return load.send_open_loop([load.prepare(BODY)] * count, rate, Evenly())
 
 
 def shares(servers: list[Scripted], count: int, connections: int) -> tuple[int, ...]:
     """What each of several replicas was sent in closed loop."""
     with Load([server.url for server in servers], 10, connections) as load:
-        block = load.closed([load.prepare(BODY)] * count)
+        block = load.send_closed_loop([load.prepare(BODY)] * count)
     assert (len(block.latencies), block.errors) == (count, 0)
     assert block.sent == tuple(len(server.requests) for server in servers)
     return block.sent

@@ -104,7 +104,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-class Desk:
+class Checkout:
     """A person's place: a context to call tasks with, and what is in the folders behind it.
 
     There is one model, net@1, and the local engine runs stand-ins.
@@ -152,8 +152,8 @@ class Desk:
 
 
 @contextmanager
-def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
-    """A desk at which every LocalEngine starts stand-ins. No server is left behind."""
+def checkout_with_standin(folder: Path, monkeypatch: Any) -> Iterator[Checkout]:
+    """A checkout at which every LocalEngine starts stand-ins. No server is left behind."""
     from tasks.lib.common import processes
     from tasks.lib.common.errors import CannotGain
     from tasks.lib.engines import local
@@ -168,18 +168,18 @@ def at_a_desk(folder: Path, monkeypatch: Any) -> Iterator[Desk]:
     def resolve(settings: Any, model: Any, variant: Any) -> Any:
         if not variant.needs_artefact:
             return variant
-        desk.attempts += 1
-        if not desk.gains:
-            raise CannotGain(Desk.WITHOUT_GAIN, "Serve it with `invoke serve`.")
+        checkout.attempts += 1
+        if not checkout.gains:
+            raise CannotGain(Checkout.WITHOUT_GAIN, "Serve it with `invoke serve`.")
         return replace(variant, precision="bf16")
 
     monkeypatch.setattr(local, "LocalEngine", StandinEngine)
     monkeypatch.setattr(optimize, "resolve", resolve)
     for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    desk = Desk(folder, wanted.append)
-    yield desk
-    for process in desk.processes():
+    checkout = Checkout(folder, wanted.append)
+    yield checkout
+    for process in checkout.processes():
         processes.terminate(process, 0)
 
 

@@ -31,7 +31,7 @@ from tests.unit import standin
 from tests.unit.answers import scored
 from tests.unit.commandline import ROOT
 from tests.unit.scripted import answer, say, serving
-from tests.unit.standin import Desk, at_a_desk
+from tests.unit.standin import Checkout, checkout_with_standin
 from tests.unit.test_pinning import NEEDS_TWO
 from tests.unit.test_verdict import OPTIMIZED, SAME, STOCK
 
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with at_a_desk(tmp_path, monkeypatch) as one:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checkout]:
+    with checkout_with_standin(tmp_path, monkeypatch) as one:
         shutil.copytree(ROOT / "models" / "samples", one.settings.paths.models / "samples")
         yield one
 
@@ -51,43 +51,43 @@ HURRY = Plan(
 )
 
 
-def run(desk: Desk, baseline: str | None, *candidates: str, **more: Any) -> list[record.Record]:
+def run(checkout: Checkout, baseline: str | None, *candidates: str, **more: Any) -> list[record.Record]:
     asked = Contest("net", baseline, candidates, "local", replace(HURRY, **more.pop("plan", {})), **more)
-    return list(contest.run(desk.settings, asked))
+    return list(contest.run(checkout.settings, asked))
 
 
-def test_one_alone_that_time_cuts_short_knows_its_rounds(desk: Desk) -> None:
-    [done] = run(desk, None, "stock")
+def test_one_alone_that_time_cuts_short_knows_its_rounds(checkout: Checkout) -> None:
+    [done] = run(checkout, None, "stock")
     assert done.alone is not None
     assert (done.alone.rounds, done.alone.measured.requests) == (2, 8)
 
 
-def test_one_alone_is_measured_until_its_interval_is_narrow(desk: Desk) -> None:
-    [done] = run(desk, None, "stock", plan={"max_seconds": 600, "ci_width": 1000.0})
+def test_one_alone_is_measured_until_its_interval_is_narrow(checkout: Checkout) -> None:
+    [done] = run(checkout, None, "stock", plan={"max_seconds": 600, "ci_width": 1000.0})
     assert done.alone is not None
     assert done.alone.rounds == verdict.FEWEST
 
 
-def test_a_version_takes_part(desk: Desk) -> None:
-    standin.model(desk.settings.paths.models.parent, version=2)
-    [done] = run(desk, "net@1", "net@2")
+def test_a_version_takes_part(checkout: Checkout) -> None:
+    standin.model(checkout.settings.paths.models.parent, version=2)
+    [done] = run(checkout, "net@1", "net@2")
     assert done.verdict is not None
     assert [one.name for one in (done.verdict.baseline, done.verdict.candidate)] == ["net@1", "net@2"]
     assert [one.model for one in (done.verdict.baseline, done.verdict.candidate)] == ["net@1", "net@2"]
     assert done.verdict.agreement.holds
-    assert desk.processes() == []
+    assert checkout.processes() == []
 
 
-def test_a_server_of_somebody_else_takes_part(desk: Desk) -> None:
-    elsewhere = replace(desk.settings.paths, state=desk.settings.paths.state / "elsewhere")
-    mine = LocalEngine(replace(desk.settings, paths=elsewhere), command=standin.command())
-    theirs = mine.start(desk.model, Variant("stock", "tensorflow", "f32"))
-    [done] = run(desk, "stock", f"{theirs.url}:predict")
+def test_a_server_of_somebody_else_takes_part(checkout: Checkout) -> None:
+    elsewhere = replace(checkout.settings.paths, state=checkout.settings.paths.state / "elsewhere")
+    mine = LocalEngine(replace(checkout.settings, paths=elsewhere), command=standin.command())
+    theirs = mine.start(checkout.model, Variant("stock", "tensorflow", "f32"))
+    [done] = run(checkout, "stock", f"{theirs.url}:predict")
     assert done.verdict is not None
     candidate = done.verdict.candidate
     assert (candidate.name, candidate.model) == (f"127.0.0.1:{theirs.rest_port}/net", "net@1")
     assert (candidate.backend, candidate.precision, candidate.origin) == ("-", "-", None)
-    [alone] = run(desk, theirs.url, f"{theirs.url},{theirs.url}", connections=(1,))
+    [alone] = run(checkout, theirs.url, f"{theirs.url},{theirs.url}", connections=(1,))
     assert alone.engine is None
     assert alone.verdict is not None
     assert alone.verdict.candidate.name == f"127.0.0.1:{theirs.rest_port}/net and 1 more"
@@ -96,15 +96,15 @@ def test_a_server_of_somebody_else_takes_part(desk: Desk) -> None:
     mine.stop(theirs, 0)
 
 
-def test_a_sweep_measures_each_number_of_connections(desk: Desk) -> None:
-    done = run(desk, "stock", "stock", connections=(1, 3))
+def test_a_sweep_measures_each_number_of_connections(checkout: Checkout) -> None:
+    done = run(checkout, "stock", "stock", connections=(1, 3))
     assert [one.plan.connections for one in done] == [1, 3]
     counts = [one.verdict.measured[verdict.CANDIDATE].requests for one in done if one.verdict]
     assert counts == [8, 24]
 
 
-def test_open_loop(desk: Desk) -> None:
-    [done] = run(desk, "stock", "stock", plan={"rate": 200.0, "block_seconds": 0.01})
+def test_open_loop(checkout: Checkout) -> None:
+    [done] = run(checkout, "stock", "stock", plan={"rate": 200.0, "block_seconds": 0.01})
     assert done.verdict is not None
     assert done.verdict.measured[verdict.CANDIDATE].requests == 16, (
         "twice what arrives, in each half of a round"
@@ -112,9 +112,9 @@ def test_open_loop(desk: Desk) -> None:
     assert "at 200 requests/s" in done.verdict.sentence
 
 
-def test_nothing_is_brought_up_for_addresses_alone(desk: Desk) -> None:
+def test_nothing_is_brought_up_for_addresses_alone(checkout: Checkout) -> None:
     with pytest.raises(ServerError):
-        run(desk, "http://127.0.0.1:1/v1/models/net", "http://127.0.0.1:2/v1/models/net")
+        run(checkout, "http://127.0.0.1:1/v1/models/net", "http://127.0.0.1:2/v1/models/net")
 
 
 @pytest.mark.parametrize(
@@ -133,34 +133,34 @@ def test_nothing_is_brought_up_for_addresses_alone(desk: Desk) -> None:
         ("net@", "version"),
     ],
 )
-def test_what_is_no_contestant_is_told(desk: Desk, text: str, problem: str) -> None:
+def test_what_is_no_contestant_is_told(checkout: Checkout, text: str, problem: str) -> None:
     with pytest.raises(SuiteError, match=problem):
-        run(desk, "stock", text)
-    assert desk.processes() == []
+        run(checkout, "stock", text)
+    assert checkout.processes() == []
 
 
-def test_a_model_s_name_does_not_reach_the_terminal_as_a_command(desk: Desk) -> None:
+def test_a_model_s_name_does_not_reach_the_terminal_as_a_command(checkout: Checkout) -> None:
     told = json.dumps({"model_spec": {"name": "net\x1b[2J", "version": "1"}}).encode()
     refused = pytest.raises(ServerError, match="does not say which model it serves")
     with serving(finally_=say(answer(told))) as theirs, refused:
-        run(desk, None, theirs.url)
+        run(checkout, None, theirs.url)
 
 
-def test_inputs_of_ones_own(desk: Desk, tmp_path: Path) -> None:
+def test_inputs_of_ones_own(checkout: Checkout, tmp_path: Path) -> None:
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"instances": [[1, 2]]}\n\n{"instances": [[3]]}\n')
-    [done] = run(desk, "stock", "stock", inputs=mine)
+    [done] = run(checkout, "stock", "stock", inputs=mine)
     assert done.verdict is not None
     assert done.verdict.agreement.inputs == 2
 
 
-def test_inputs_say_which_signature_is_measured(desk: Desk, tmp_path: Path) -> None:
+def test_inputs_say_which_signature_is_measured(checkout: Checkout, tmp_path: Path) -> None:
     mine = tmp_path / "mine.jsonl"
     mine.write_text('{"signature_name": "other", "instances": [[1, 2]]}\n')
     with pytest.raises(SuiteError, match="The model has no signature 'other'"):
-        run(desk, "stock", "stock", inputs=mine)
+        run(checkout, "stock", "stock", inputs=mine)
     mine.write_text('{"signature_name": "serving_default", "instances": [[1, 2]]}\n')
-    [done] = run(desk, "stock", "stock", inputs=mine)
+    [done] = run(checkout, "stock", "stock", inputs=mine)
     assert done.verdict is not None
 
 
@@ -168,25 +168,25 @@ def test_inputs_say_which_signature_is_measured(desk: Desk, tmp_path: Path) -> N
 
 
 def test_stock_is_measured_alone_if_the_model_does_not_gain(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    desk.gains = False
-    [done] = run(desk, "stock", "optimized")
-    assert (done.verdict, done.left_out) == (None, (LeftOut("optimized", Desk.WITHOUT_GAIN),))
+    checkout.gains = False
+    [done] = run(checkout, "stock", "optimized")
+    assert (done.verdict, done.left_out) == (None, (LeftOut("optimized", Checkout.WITHOUT_GAIN),))
     assert done.alone is not None
     assert done.alone.contestant.name == "stock"
-    assert f"optimized was left out: {Desk.WITHOUT_GAIN}" in capsys.readouterr().err
-    assert desk.processes() == []
+    assert f"optimized was left out: {Checkout.WITHOUT_GAIN}" in capsys.readouterr().err
+    assert checkout.processes() == []
     contest.check_outcome([done], None)
     with pytest.raises(NotComparable, match=r"There was nothing to compare, so --min-ratio 0\.5") as told:
         contest.check_outcome([done], 0.5)
-    assert Desk.WITHOUT_GAIN in told.value.problem
+    assert Checkout.WITHOUT_GAIN in told.value.problem
     assert told.value.exit_code == 3
 
 
-def test_the_other_candidates_are_compared(desk: Desk) -> None:
-    desk.gains = False
-    [done] = run(desk, "stock", "optimized", "net@1")
+def test_the_other_candidates_are_compared(checkout: Checkout) -> None:
+    checkout.gains = False
+    [done] = run(checkout, "stock", "optimized", "net@1")
     assert done.verdict is not None
     assert (done.verdict.baseline.name, done.verdict.candidate.name) == ("stock", "net@1")
     contest.check_outcome([done], None)
@@ -194,36 +194,36 @@ def test_the_other_candidates_are_compared(desk: Desk) -> None:
         contest.check_outcome([done], 1e-9)
 
 
-def test_stock_is_measured_once_for_each_number_of_connections(desk: Desk) -> None:
-    desk.gains = False
-    done = run(desk, "stock", "optimized", "net@1:optimized", "optimized", connections=(1, 2))
+def test_stock_is_measured_once_for_each_number_of_connections(checkout: Checkout) -> None:
+    checkout.gains = False
+    done = run(checkout, "stock", "optimized", "net@1:optimized", "optimized", connections=(1, 2))
     assert [(one.alone.contestant.name, one.plan.connections) for one in done if one.alone] == [
         ("stock", 1),
         ("stock", 2),
     ]
     assert [one.name for one in done[0].left_out] == ["optimized", "net@1:optimized"]
-    assert desk.attempts == 2
+    assert checkout.attempts == 2
 
 
-def test_candidates_are_measured_alone_if_the_baseline_does_not_gain(desk: Desk) -> None:
-    desk.gains = False
-    [done] = run(desk, "optimized", "stock")
+def test_candidates_are_measured_alone_if_the_baseline_does_not_gain(checkout: Checkout) -> None:
+    checkout.gains = False
+    [done] = run(checkout, "optimized", "stock")
     assert done.alone is not None
     assert done.alone.contestant.name == "stock"
 
 
 @pytest.mark.parametrize("baseline", [None, "optimized"])
-def test_there_must_be_something_to_measure(desk: Desk, baseline: str | None) -> None:
-    desk.gains = False
-    with pytest.raises(CannotGain, match=Desk.WITHOUT_GAIN):
-        run(desk, baseline, "optimized")
+def test_there_must_be_something_to_measure(checkout: Checkout, baseline: str | None) -> None:
+    checkout.gains = False
+    with pytest.raises(CannotGain, match=Checkout.WITHOUT_GAIN):
+        run(checkout, baseline, "optimized")
 
 
-def test_what_an_earlier_step_has_found_is_not_tried_again(desk: Desk) -> None:
+def test_what_an_earlier_step_has_found_is_not_tried_again(checkout: Checkout) -> None:
     known = {"optimized": CannotGain("It is slower.", "Serve it with `invoke serve`.")}
-    [done] = run(desk, "stock", "optimized", left_out=known)
+    [done] = run(checkout, "stock", "optimized", left_out=known)
     assert done.left_out == (LeftOut("optimized", "It is slower."),)
-    assert desk.attempts == 0
+    assert checkout.attempts == 0
 
 
 # Who runs where
@@ -231,21 +231,21 @@ def test_what_an_earlier_step_has_found_is_not_tried_again(desk: Desk) -> None:
 
 @NEEDS_TWO
 def test_both_servers_share_cpus_and_the_client_has_others(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, *_ = pinning.usable() or ()
-    desk.settings = replace(desk.settings, serve=replace(desk.settings.serve, cpus=(first,)))
+    checkout.settings = replace(checkout.settings, serve=replace(checkout.settings.serve, cpus=(first,)))
     seen: list[tuple[Any, ...]] = []
     real = paired.judge
 
     def watched(*args: Any, **more: Any) -> Verdict:
-        servers = [sorted(os.sched_getaffinity(process.pid)) for process in desk.processes()]
+        servers = [sorted(os.sched_getaffinity(process.pid)) for process in checkout.processes()]
         seen.append((servers, pinning.usable()))
         return real(*args, **more)
 
     monkeypatch.setattr(paired, "judge", watched)
     before = pinning.usable()
-    [done] = run(desk, "stock", "optimized")
+    [done] = run(checkout, "stock", "optimized")
     assert seen == [([[first], [first]], tuple(cpu for cpu in before or () if cpu != first))]
     assert pinning.usable() == before
     assert done.pinning is not None
@@ -257,42 +257,42 @@ def test_both_servers_share_cpus_and_the_client_has_others(
 
 @NEEDS_TWO
 def test_a_server_on_other_cpus_is_left_alone_and_another_is_measured(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, *_ = pinning.usable() or ()
-    engine = LocalEngine(desk.settings, extra_flags=["--takes=numbers"], command=standin.command())
-    up = engine.start(desk.model, Variant("stock", "tensorflow", "f32"))
-    [alike] = run(desk, None, "stock")
+    engine = LocalEngine(checkout.settings, extra_flags=["--takes=numbers"], command=standin.command())
+    up = engine.start(checkout.model, Variant("stock", "tensorflow", "f32"))
+    [alike] = run(checkout, None, "stock")
     assert alike.alone is not None
     assert alike.alone.contestant.url == up.url
-    desk.settings = replace(desk.settings, serve=replace(desk.settings.serve, cpus=(first,)))
-    [apart] = run(desk, None, "stock")
+    checkout.settings = replace(checkout.settings, serve=replace(checkout.settings.serve, cpus=(first,)))
+    [apart] = run(checkout, None, "stock")
     assert apart.alone is not None
     assert apart.alone.contestant.url != up.url
     assert "starting another beside it" in capsys.readouterr().err
     assert engine.servers() == [up]
 
 
-def test_a_server_of_somebody_else_is_on_nobody_s_cpus(desk: Desk) -> None:
-    [done] = run(desk, None, "stock")
+def test_a_server_of_somebody_else_is_on_nobody_s_cpus(checkout: Checkout) -> None:
+    [done] = run(checkout, None, "stock")
     assert done.alone is not None
-    theirs = LocalEngine(desk.settings, command=standin.command()).start(
-        desk.model, Variant("stock", "tensorflow", "f32")
+    theirs = LocalEngine(checkout.settings, command=standin.command()).start(
+        checkout.model, Variant("stock", "tensorflow", "f32")
     )
-    [mixed] = run(desk, "stock", theirs.url)
+    [mixed] = run(checkout, "stock", theirs.url)
     assert mixed.pinning is not None
     assert not mixed.pinning.is_apart
     assert f"127.0.0.1:{theirs.rest_port}/net is not this suite's" in str(mixed.pinning)
-    [alone] = run(desk, None, theirs.url)
+    [alone] = run(checkout, None, theirs.url)
     assert alone.pinning is None
 
 
-def test_a_dry_run_tells_who_would_run_where(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    desk.settings = replace(desk.settings, dry=True)
-    assert run(desk, "stock", "optimized") == []
+def test_a_dry_run_tells_who_would_run_where(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    checkout.settings = replace(checkout.settings, dry=True)
+    assert run(checkout, "stock", "optimized") == []
     told = pinning.plan((), hardware.cores())
     assert f"starting the servers that are not up; {told}" in capsys.readouterr().err
-    assert desk.processes() == []
+    assert checkout.processes() == []
 
 
 # What the outcome means for the exit code
@@ -363,6 +363,6 @@ def test_predict_is_only_advised_where_it_works(
     assert "--allow-different" in told.value.remedy
 
 
-def test_whether_a_model_takes_photos_is_asked(desk: Desk) -> None:
-    [done] = run(desk, "stock", "optimized")
+def test_whether_a_model_takes_photos_is_asked(checkout: Checkout) -> None:
+    [done] = run(checkout, "stock", "optimized")
     assert not done.takes_photos

@@ -16,7 +16,7 @@ from tasks.lib.common.settings import Settings
 from tasks.lib.engines import base
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines, choose
-from tasks.lib.engines.docker import container, serving_log
+from tasks.lib.engines.docker import containers, serving_log
 from tasks.lib.images import pull, refusals
 from tasks.lib.models.store import Model, Origin
 
@@ -217,8 +217,8 @@ def server(settings: Settings, variant: str) -> Server:
     )
 
 
-def planned(settings: Settings, variant: str) -> container.Container:
-    return container.plan(settings, server(settings, variant), MODEL, "an/image:1")
+def planned(settings: Settings, variant: str) -> containers.Container:
+    return containers.plan(settings, server(settings, variant), MODEL, "an/image:1")
 
 
 def test_what_is_typed(settings: Settings) -> None:
@@ -228,8 +228,8 @@ def test_what_is_typed(settings: Settings) -> None:
         serve=replace(settings.serve, cpus=(0, 1, 2, 5)),
     )
     words = planned(its, "stock-no-onednn").command()
-    uid = os.getuid() or container.NOBODY
-    gid = os.getgid() or container.NOBODY
+    uid = os.getuid() or containers.NOBODY
+    gid = os.getgid() or containers.NOBODY
     assert words == [
         "docker", "run", "--detach", "--init", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL",
         "--security-opt=no-new-privileges", f"--user={uid}:{gid}", "--pids-limit=4096",
@@ -251,26 +251,26 @@ def test_the_embedded_image_gets_its_own_flags_and_the_artefact(settings: Settin
 def test_labels_tell_the_server(settings: Settings) -> None:
     one = server(settings, "stock")
     labels = planned(settings, "stock").labels
-    assert container.from_labels(labels) == container.without_recipe(one)
-    assert container.starter(labels).pid == os.getpid()
+    assert containers.from_labels(labels) == containers.without_recipe(one)
+    assert containers.starter(labels).pid == os.getpid()
     assert labels["io.tensorflow-serving-suite"] == "server"
     del labels["io.tensorflow-serving-suite.grpc_port"]  # as of one from before there was gRPC
-    assert container.from_labels(labels).grpc_port == 0
-    for missing in ("io.tensorflow-serving-suite.model", container.SERVER):
+    assert containers.from_labels(labels).grpc_port == 0
+    for missing in ("io.tensorflow-serving-suite.model", containers.SERVER):
         with pytest.raises(KeyError):
-            container.from_labels({name: text for name, text in labels.items() if name != missing})
+            containers.from_labels({name: text for name, text in labels.items() if name != missing})
 
 
 def test_names_tell_the_state(settings: Settings) -> None:
     one = server(settings, "stock")
     for state in (base.STARTING, base.READY, base.STOPPING):
-        assert container.state(container.name(one, state)) == state
+        assert containers.state(containers.name(one, state)) == state
 
 
 def test_memory_is_a_share_of_the_machines_unless_it_is_said(settings: Settings) -> None:
-    assert container.memory(replace(settings.docker, memory=5 << 20)) == 5 << 20
-    assert container.memory(settings.docker) % (1 << 20) == 0
-    assert container.memory(settings.docker) > 0
+    assert containers.memory(replace(settings.docker, memory=5 << 20)) == 5 << 20
+    assert containers.memory(settings.docker) % (1 << 20) == 0
+    assert containers.memory(settings.docker) > 0
 
 
 # Which engine; no Docker Engine is to be seen here

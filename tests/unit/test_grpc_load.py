@@ -53,12 +53,12 @@ def prepared(content: bytes, replicas: int = 1) -> Prepared:
 def measured(server: GrpcServing, count: int, timeout: float = 10, connections: int = 1) -> Block:
     """Closed loop."""
     with Load([server.url], timeout, connections) as load:
-        return load.closed([prepared(b"ask")] * count)
+        return load.send_closed_loop([prepared(b"ask")] * count)
 
 
 def test_a_block_sends_each_message_once_over_one_connection() -> None:
     with serving() as server, Load([server.url], 10) as load:
-        block = load.closed([prepared(content) for content in (b"one", b"two", b"three")])
+        block = load.send_closed_loop([prepared(content) for content in (b"one", b"two", b"three")])
     assert server.requests == [b"one", b"two", b"three"]
     assert len(set(server.peers)) == 1
     assert (len(block.latencies), block.errors, block.sent) == (3, 0, (3,))
@@ -66,7 +66,7 @@ def test_a_block_sends_each_message_once_over_one_connection() -> None:
 
 def test_a_prepared_request_is_the_message_of_its_json() -> None:
     with serving() as server, Load([server.url], 10) as load:
-        assert load.closed([load.prepare(BODY)]).errors == 0
+        assert load.send_closed_loop([load.prepare(BODY)]).errors == 0
     request = message("PredictRequest", server.requests[0])
     (x,) = request.inputs
     assert (request.model_spec.name, request.model_spec.signature_name) == ("net", "serving_default")
@@ -83,7 +83,7 @@ def test_there_are_as_many_connections_as_asked_for_and_they_are_used_again() ->
 
     with serving(finally_=together) as server, Load([server.url], 10, 4) as load:
         for _ in range(3):
-            block = load.closed([prepared(b"ask")] * 8)
+            block = load.send_closed_loop([prepared(b"ask")] * 8)
             assert (len(block.latencies), block.errors) == (8, 0)
     assert len(set(server.peers)) == 4
 
@@ -98,7 +98,7 @@ def test_messages_of_any_size_come_whole(size: int) -> None:
         return request + b"!"
 
     with serving(finally_=measure) as server, Load([server.url], 20) as load:
-        block = load.closed([prepared(content)] * 3)
+        block = load.send_closed_loop([prepared(content)] * 3)
     assert (len(block.latencies), block.errors) == (3, 0)
     assert len(set(server.peers)) == 1
 
@@ -121,7 +121,7 @@ def test_any_status_but_ok_is_an_error_and_no_latency(code: grpc.StatusCode) -> 
 def test_a_method_that_is_not_there_is_an_error() -> None:
     with serving() as server, Load([server.url], 10) as load:
         load._replicas[0].head = GrpcReplica(0, server.url, "/no.Such/Method").head  # type: ignore[attr-defined]
-        block = load.closed([prepared(b"ask")] * 2)
+        block = load.send_closed_loop([prepared(b"ask")] * 2)
     assert (len(block.latencies), block.errors) == (0, 2)
 
 
@@ -129,9 +129,9 @@ def test_a_large_request_that_is_refused_before_it_was_sent_does_not_spoil_the_n
     with serving() as server, Load([server.url], 10) as load:
         there = load._replicas[0].head  # type: ignore[attr-defined]
         load._replicas[0].head = GrpcReplica(0, server.url, "/no.Such/Method").head  # type: ignore[attr-defined]
-        assert load.closed([prepared(bytes(5_000_000))]).errors == 1
+        assert load.send_closed_loop([prepared(bytes(5_000_000))]).errors == 1
         load._replicas[0].head = there  # type: ignore[attr-defined]
-        assert load.closed([prepared(b"ask")]).errors == 0
+        assert load.send_closed_loop([prepared(b"ask")]).errors == 0
 
 
 def test_silence_is_an_error_once_the_timeout_is_over() -> None:
@@ -143,7 +143,7 @@ def test_silence_is_an_error_once_the_timeout_is_over() -> None:
 
 def test_where_nobody_listens_every_request_is_an_error() -> None:
     with Load([f"grpc://127.0.0.1:{free_port()}/v1/models/net"], 10) as load:
-        block = load.closed([prepared(b"ask")] * 3)
+        block = load.send_closed_loop([prepared(b"ask")] * 3)
     assert (len(block.latencies), block.errors) == (0, 3)
 
 
@@ -154,17 +154,17 @@ def test_where_nobody_listens_every_request_is_an_error() -> None:
 )
 def test_what_speaks_no_grpc_is_an_error(act: scripted.Act) -> None:
     with scripted.serving(finally_=act) as server, Load([server.url.replace("http", "grpc")], 0.5) as load:
-        block = load.closed([prepared(b"ask")] * 2)
+        block = load.send_closed_loop([prepared(b"ask")] * 2)
     assert (len(block.latencies), block.errors) == (0, 2)
 
 
 def test_a_server_that_was_started_anew_between_two_blocks_is_no_error() -> None:
     with serving() as first, Load([first.url], 10, 2) as load:
-        assert load.closed([prepared(b"ask")] * 4).errors == 0
+        assert load.send_closed_loop([prepared(b"ask")] * 4).errors == 0
         first.close()
         until(lambda: bool(load._selector.select(0)))
         with serving(port=first.port) as second:
-            block = load.closed([prepared(b"ask")] * 4)
+            block = load.send_closed_loop([prepared(b"ask")] * 4)
     assert (len(block.latencies), block.errors, len(second.requests)) == (4, 0, 4)
 
 
@@ -203,7 +203,7 @@ def test_latencies_are_the_time_of_each_call() -> None:
 def told(answer: bytes, first: bytes = frames.settings(), content: bytes = b"ask") -> tuple[Block, Frames]:
     """What becomes of a call that a server answers with these frames, and what the server was told."""
     with frames.serving(answer, first) as story, Load([story.url], TIMEOUT) as load:
-        block = load.closed([prepared(content)])
+        block = load.send_closed_loop([prepared(content)])
     return block, story
 
 
@@ -273,7 +273,7 @@ def test_no_more_is_sent_than_the_server_has_opened_its_window_for(
 def test_a_window_that_never_opens_is_a_timeout() -> None:
     first = frames.settings((INITIAL_WINDOW_SIZE, 4))
     with frames.serving(first=first, opens=False) as story, Load([story.url], 1) as load:
-        block = load.closed([prepared(b"ask")])
+        block = load.send_closed_loop([prepared(b"ask")])
     assert block.errors == 1
     assert [payload for *_, payload in story.of(DATA)] == [prepared(b"ask")[0][:4]]
 
@@ -292,7 +292,7 @@ def test_settings_are_acknowledged_before_they_are_used() -> None:
 
 def test_open_loop_sends_at_the_scheduled_time_over_idle_connections() -> None:
     with serving() as server, Load([server.url], 10, 8) as load:
-        block = load.open([prepared(b"ask")] * 20, 200, Random(1))
+        block = load.send_open_loop([prepared(b"ask")] * 20, 200, Random(1))
     assert (len(block.latencies), block.errors, block.sent) == (20, 0, (20,))
     assert block.seconds > 0.02
 
@@ -303,13 +303,13 @@ def test_open_loop_counts_the_time_in_the_queue() -> None:
         return b"fine"
 
     with serving(finally_=work) as server, Load([server.url], 10) as load:
-        block = load.open([prepared(b"ask")] * 5, 10_000, Random(1))
+        block = load.send_open_loop([prepared(b"ask")] * 5, 10_000, Random(1))
     assert block.latencies[-1] >= 0.2
 
 
 def test_replicas_take_turns_also_where_one_speaks_rest() -> None:
     with serving() as one, scripted.serving() as other, Load([one.url, other.url], 10) as load:
-        block = load.closed([load.prepare(BODY)] * 6)
+        block = load.send_closed_loop([load.prepare(BODY)] * 6)
     assert (block.errors, block.sent, len(one.requests), len(other.requests)) == (0, (3, 3), 3, 3)
 
 

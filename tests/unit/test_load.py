@@ -34,7 +34,7 @@ from tests.unit.scripted import (
 def test_a_block_sends_each_request_once_over_one_connection() -> None:
     with serving() as server, Load([server.url], 10) as load:
         bodies = [b"one", b"two", b"three"]
-        block = load.closed([load.prepare(body) for body in bodies])
+        block = load.send_closed_loop([load.prepare(body) for body in bodies])
     assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == bodies
     assert server.connections == 1
     assert (len(block.latencies), block.errors) == (3, 0)
@@ -56,7 +56,7 @@ def test_requests_are_what_tensorflow_serving_takes() -> None:
 
 def test_a_slash_at_the_end_of_the_address_does_no_harm() -> None:
     with serving() as server, Load([server.url + "/"], 10) as load:
-        load.closed([load.prepare(BODY)])
+        load.send_closed_loop([load.prepare(BODY)])
     assert server.requests[0].startswith(b"POST /v1/models/net:predict ")
 
 
@@ -118,16 +118,16 @@ def test_a_server_that_announces_the_end_of_the_connection_is_followed() -> None
 def test_a_connection_that_was_closed_between_two_blocks_is_no_error() -> None:
     with serving(say(), say_and_close(answer())) as server, Load([server.url], 10) as load:
         requests = [load.prepare(BODY)] * 2
-        assert load.closed(requests).errors == 0
+        assert load.send_closed_loop(requests).errors == 0
         until(lambda: hung_up(load))
-        block = load.closed(requests)
+        block = load.send_closed_loop(requests)
     assert (len(block.latencies), block.errors, server.connections) == (2, 0, 2)
 
 
 def test_a_connection_is_used_again_in_the_next_block() -> None:
     with serving() as server, Load([server.url], 10) as load:
         for _ in range(3):
-            load.closed([load.prepare(BODY)])
+            load.send_closed_loop([load.prepare(BODY)])
     assert server.connections == 1
 
 
@@ -190,7 +190,7 @@ def test_an_interim_answer_is_waited_out() -> None:
 
 def test_where_nobody_listens_every_request_is_an_error() -> None:
     with Load([f"http://127.0.0.1:{free_port()}/v1/models/net"], 10) as load:
-        block = load.closed([load.prepare(BODY)] * 3)
+        block = load.send_closed_loop([load.prepare(BODY)] * 3)
     assert (len(block.latencies), block.errors) == (0, 3)
 
 
@@ -222,9 +222,9 @@ def test_a_port_that_is_none_is_told(url: str) -> None:
 
 def test_a_block_knows_how_long_it_took() -> None:
     with serving() as server, Load([server.url], 10) as load:
-        load.closed([load.prepare(BODY)])
+        load.send_closed_loop([load.prepare(BODY)])
         before = time.perf_counter()
-        block = load.closed([load.prepare(BODY)] * 20)
+        block = load.send_closed_loop([load.prepare(BODY)] * 20)
         around = time.perf_counter() - before
     assert sum(block.latencies) <= block.seconds <= around
 
@@ -252,7 +252,7 @@ def test_a_connection_goes_on_while_another_one_waits() -> None:
 def test_connections_are_used_again_in_the_next_block() -> None:
     with serving(finally_=Gate(3)) as server, Load([server.url], 10, 3) as load:
         for _ in range(3):
-            load.closed([load.prepare(BODY)] * 6)
+            load.send_closed_loop([load.prepare(BODY)] * 6)
     assert server.connections == 3
 
 
@@ -290,7 +290,7 @@ def test_the_others_go_on_while_one_times_out() -> None:
 def test_large_requests_are_sent_piece_by_piece() -> None:
     body = bytes(4_000_000)
     with serving() as server, Load([server.url], 10, 2) as load:
-        block = load.closed([load.prepare(body)] * 4)
+        block = load.send_closed_loop([load.prepare(body)] * 4)
     assert (len(block.latencies), block.errors, server.connections) == (4, 0, 2)
     assert all(request.endswith(b"\r\n\r\n" + body) for request in server.requests)
 
@@ -311,7 +311,7 @@ def test_after_an_answer_to_half_a_request_the_connection_is_given_up() -> None:
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/models/net"
         with Load([url], 10) as load:
-            block = load.closed([load.prepare(bytes(50_000_000))] * 2)
+            block = load.send_closed_loop([load.prepare(bytes(50_000_000))] * 2)
         thread.join(10)
     for connection in kept:
         connection.close()
@@ -356,7 +356,7 @@ def test_an_interrupt_closes_every_connection(rate: float | None) -> None:
         load = Load([server.url], 30, 3)
         requests = [load.prepare(BODY)] * 9
         with pytest.raises(KeyboardInterrupt), load:
-            load.closed(requests) if rate is None else load.open(requests, rate, Evenly())
+            load.send_closed_loop(requests) if rate is None else load.send_open_loop(requests, rate, Evenly())
         until(lambda: len(hung_up) == 3)
 
 
@@ -371,9 +371,9 @@ def test_after_an_interrupt_nothing_old_is_taken_for_an_answer() -> None:
     with serving(interrupt_and_answer) as server, Load([server.url], 10) as load:
         requests = [load.prepare(BODY)]
         with pytest.raises(KeyboardInterrupt):
-            load.closed(requests)
+            load.send_closed_loop(requests)
         interrupted.set()
-        block = load.closed(requests)
+        block = load.send_closed_loop(requests)
     assert (len(block.latencies), block.errors, server.connections) == (1, 0, 2)
 
 
@@ -384,7 +384,7 @@ def test_too_few_files_for_the_connections_are_told() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
         try:
             with pytest.raises(ServerError, match="may not open 4 connections") as told:
-                load.closed([load.prepare(BODY)] * 4)
+                load.send_closed_loop([load.prepare(BODY)] * 4)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "ulimit -n" in told.value.remedy

@@ -35,7 +35,7 @@ def test_one_request_at_a_time_goes_to_each_replica_in_turn(
 
 def test_replicas_take_turns_across_blocks() -> None:
     with serving() as one, serving() as other, Load([one.url, other.url], 10) as load:
-        sent = [load.closed([load.prepare(BODY)] * 3).sent for _ in range(2)]
+        sent = [load.send_closed_loop([load.prepare(BODY)] * 3).sent for _ in range(2)]
     assert sent == [(2, 1), (1, 2)]
 
 
@@ -64,7 +64,7 @@ def test_a_replica_that_is_down_fails_with_its_share() -> None:
     with serving() as server:
         down = f"http://127.0.0.1:{free_port()}/v1/models/net"
         with Load([down, server.url], 10) as load:
-            block = load.closed([load.prepare(BODY)] * 10)
+            block = load.send_closed_loop([load.prepare(BODY)] * 10)
     assert (len(block.latencies), block.errors, block.sent) == (5, 5, (5, 5))
 
 
@@ -77,7 +77,7 @@ def test_a_name_with_several_addresses_is_tried_at_each(monkeypatch: pytest.Monk
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         with Load(["http://service.example/v1/models/net"], 10, 2) as load:
-            block = load.closed([load.prepare(BODY)] * 4)
+            block = load.send_closed_loop([load.prepare(BODY)] * 4)
     assert (len(block.latencies), block.errors) == (4, 0)
 
 
@@ -87,7 +87,7 @@ def test_a_name_that_nobody_knows_fails_every_request(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with Load(["http://service.example/v1/models/net"], 10, 2) as load:
-        block = load.closed([load.prepare(BODY)] * 4)
+        block = load.send_closed_loop([load.prepare(BODY)] * 4)
     assert (len(block.latencies), block.errors) == (0, 4)
 
 

@@ -31,7 +31,7 @@ def test_arrivals_are_a_seeded_poisson_process(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Load, "_run", lambda load, requests, when: schedules.append(when) or nothing)
     with serving() as server, Load([server.url], 10) as load:
         for seed in (1, 1, 2):
-            load.open([load.prepare(BODY)] * 20_000, 50, Random(seed))
+            load.send_open_loop([load.prepare(BODY)] * 20_000, 50, Random(seed))
     first, same, other = (np.array(schedule) for schedule in schedules)
     assert (first == same).all()
     assert (first != other).any()
@@ -122,7 +122,7 @@ def test_a_pause_that_closed_loop_hides_shows_in_open_loop() -> None:
     with serving(finally_=pausing()) as server:
         closed = measured(server, 199)
     with serving(finally_=pausing()) as server, Load([server.url], 10, 64) as load:
-        opened = load.open([load.prepare(BODY)] * 199, 100, Random(1))
+        opened = load.send_open_loop([load.prepare(BODY)] * 199, 100, Random(1))
     assert closed.errors == opened.errors == 0
     # A client that waits for answers meets the pause once; otherwise some 25 requests wait for half of it.
     assert np.sum(closed.latencies > 0.25) < 10 <= np.sum(opened.latencies > 0.25)
@@ -131,5 +131,5 @@ def test_a_pause_that_closed_loop_hides_shows_in_open_loop() -> None:
 def test_open_loop_deals_to_the_replicas_in_turn() -> None:
     with serving() as one, serving() as other, Load([one.url, other.url], 10, 4) as load:
         # So far apart that neither has both its connections taken, on a busy machine either.
-        block = load.open([load.prepare(BODY)] * 6, 5, Evenly())
+        block = load.send_open_loop([load.prepare(BODY)] * 6, 5, Evenly())
     assert (len(block.latencies), block.errors, block.sent) == (6, 0, (3, 3))

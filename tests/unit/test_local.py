@@ -38,7 +38,7 @@ STOCK = Variant("stock", "tensorflow", "f32")
 OPTIMIZED = Variant("optimized", "openvino", "bf16")
 
 
-class House:
+class Workspace:
     """One state folder, and the engine that works in it."""
 
     def __init__(self, folder: Path) -> None:
@@ -69,80 +69,82 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    one = House(tmp_path)
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    one = Workspace(tmp_path)
     yield one
     for process in one.processes():
         processes.terminate(process, 0)
 
 
 @contextmanager
-def nothing_left(house: House) -> Iterator[None]:
+def nothing_left(workspace: Workspace) -> Iterator[None]:
     yield
-    assert house.processes() == []
-    assert house.left() == []
+    assert workspace.processes() == []
+    assert workspace.left() == []
 
 
-def test_start_answers_stop(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    engine = house.engine()
-    server = engine.start(house.model, STOCK)
+def test_start_answers_stop(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = workspace.engine()
+    server = engine.start(workspace.model, STOCK)
     assert Client(server.url).predict(b'{"instances": ["abc"]}') == {"predictions": [3]}
     assert engine.servers() == [server]
-    assert (server.rest_port, server.host) == (house.settings.serve.rest_port, "127.0.0.1")
+    assert (server.rest_port, server.host) == (workspace.settings.serve.rest_port, "127.0.0.1")
     assert engine.logs(server) == "stand-in: loading\n"
-    [record] = house.records.glob("*.json")
-    [process] = house.processes()
+    [record] = workspace.records.glob("*.json")
+    [process] = workspace.processes()
     saved = json.loads(record.read_text())["process"]
     assert (saved["pid"], saved["created"]) == (process.pid, process.created)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert f"--rest_api_port={server.rest_port}" in shown.err
-    with nothing_left(house):
+    with nothing_left(workspace):
         engine.stop(server, 10)
         assert engine.servers() == []
 
 
-def test_another_call_finds_and_stops_it(house: House) -> None:
-    server = house.engine().start(house.model, STOCK)
-    assert house.engine().servers() == [server]
-    with nothing_left(house):
-        house.engine().stop(server, 10)
+def test_another_call_finds_and_stops_it(workspace: Workspace) -> None:
+    server = workspace.engine().start(workspace.model, STOCK)
+    assert workspace.engine().servers() == [server]
+    with nothing_left(workspace):
+        workspace.engine().stop(server, 10)
 
 
 def test_one_that_dies_while_loading_shows_its_last_lines(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with nothing_left(house), pytest.raises(ServerError, match="died while loading: stand-in: giving up"):
-        house.engine("die").start(house.model, STOCK)
+    with nothing_left(workspace), pytest.raises(ServerError, match="died while loading: stand-in: giving up"):
+        workspace.engine("die").start(workspace.model, STOCK)
     assert "stand-in: cannot read the model\nstand-in: giving up" in capsys.readouterr().err
 
 
-def test_one_that_never_answers_is_stopped(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    with nothing_left(house), pytest.raises(ServerError, match="has not answered a predict within 3 s"):
-        house.engine("silent", ready_timeout=3.0).start(house.model, STOCK)
+def test_one_that_never_answers_is_stopped(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    with nothing_left(workspace), pytest.raises(ServerError, match="has not answered a predict within 3 s"):
+        workspace.engine("silent", ready_timeout=3.0).start(workspace.model, STOCK)
     assert "stand-in: loading" in capsys.readouterr().err
 
 
-def test_one_that_refuses_a_good_predict_is_not_up(house: House) -> None:
-    with nothing_left(house), pytest.raises(ServerError, match="HTTP 500, the stand-in refuses"):
-        house.engine("refuse-500").start(house.model, STOCK)
+def test_one_that_refuses_a_good_predict_is_not_up(workspace: Workspace) -> None:
+    with nothing_left(workspace), pytest.raises(ServerError, match="HTTP 500, the stand-in refuses"):
+        workspace.engine("refuse-500").start(workspace.model, STOCK)
 
 
-def test_one_that_objects_to_made_up_values_is_up(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    server = house.engine("refuse-400").start(house.model, STOCK)
+def test_one_that_objects_to_made_up_values_is_up(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = workspace.engine("refuse-400").start(workspace.model, STOCK)
     assert "not to a made-up request: the stand-in refuses" in capsys.readouterr().err
-    house.engine().stop(server, 10)
+    workspace.engine().stop(server, 10)
 
 
-def test_a_program_that_does_not_exist(house: House) -> None:
-    engine = LocalEngine(house.settings, command=lambda flags: (["/nonexistent/python"], {}))
-    with nothing_left(house), pytest.raises(ServerError, match="cannot be started: No such file"):
-        engine.start(house.model, STOCK)
+def test_a_program_that_does_not_exist(workspace: Workspace) -> None:
+    engine = LocalEngine(workspace.settings, command=lambda flags: (["/nonexistent/python"], {}))
+    with nothing_left(workspace), pytest.raises(ServerError, match="cannot be started: No such file"):
+        engine.start(workspace.model, STOCK)
 
 
 @pytest.mark.parametrize("fitting", [0, 1])
 def test_a_record_that_does_not_fit_on_the_disk(
-    house: House, monkeypatch: pytest.MonkeyPatch, fitting: int
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, fitting: int
 ) -> None:
     """Of the records, before and after the process is started, this many fit."""
     real, written = local.disk.write_text, []
@@ -154,95 +156,97 @@ def test_a_record_that_does_not_fit_on_the_disk(
         real(path, text)
 
     monkeypatch.setattr(local.disk, "write_text", write_text)
-    with nothing_left(house), pytest.raises(ServerError, match="No space left on device"):
-        house.engine().start(house.model, STOCK)
+    with nothing_left(workspace), pytest.raises(ServerError, match="No space left on device"):
+        workspace.engine().start(workspace.model, STOCK)
 
 
-def test_ctrl_c_while_loading_leaves_nothing(house: House) -> None:
+def test_ctrl_c_while_loading_leaves_nothing(workspace: Workspace) -> None:
     def interrupt() -> None:
-        wait_for(house.processes)
+        wait_for(workspace.processes)
         os.kill(os.getpid(), signal.SIGINT)
 
     other = threading.Thread(target=interrupt)
     other.start()
-    with nothing_left(house), pytest.raises(KeyboardInterrupt):
-        house.engine("silent").start(house.model, STOCK)
+    with nothing_left(workspace), pytest.raises(KeyboardInterrupt):
+        workspace.engine("silent").start(workspace.model, STOCK)
     other.join()
 
 
-def test_a_port_that_was_asked_for_and_is_taken(house: House) -> None:
+def test_a_port_that_was_asked_for_and_is_taken(workspace: Workspace) -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         port = stranger.getsockname()[1]
         with (
-            nothing_left(house),
+            nothing_left(workspace),
             pytest.raises(ServerError, match=f"Port {port} is taken by .*{os.getpid()}"),
         ):
-            house.engine().start(house.model, STOCK, port)
+            workspace.engine().start(workspace.model, STOCK, port)
 
 
-def test_a_port_that_our_own_server_has(house: House) -> None:
-    server = house.engine().start(house.model, STOCK)
+def test_a_port_that_our_own_server_has(workspace: Workspace) -> None:
+    server = workspace.engine().start(workspace.model, STOCK)
     with pytest.raises(ServerError, match=f"Port {server.rest_port} is taken by stock net@1") as caught:
-        house.engine().start(house.model, OPTIMIZED, server.rest_port)
+        workspace.engine().start(workspace.model, OPTIMIZED, server.rest_port)
     assert "invoke serve.stop --variant stock" in caught.value.remedy
-    house.engine().stop(server, 10)
+    workspace.engine().stop(server, 10)
 
 
-def test_the_default_port_gives_way(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    first = house.engine().start(house.model, STOCK)
-    second = house.engine().start(house.model, OPTIMIZED)
+def test_the_default_port_gives_way(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    first = workspace.engine().start(workspace.model, STOCK)
+    second = workspace.engine().start(workspace.model, OPTIMIZED)
     assert second.rest_port == first.rest_port + 2
     assert (
         f"port {first.rest_port} is taken, so this server gets {second.rest_port}" in capsys.readouterr().err
     )
-    assert house.engine().servers() == [first, second]
-    with nothing_left(house):
+    assert workspace.engine().servers() == [first, second]
+    with nothing_left(workspace):
         for server in (first, second):
-            house.engine().stop(server, 10)
+            workspace.engine().stop(server, 10)
 
 
-def test_each_server_has_a_grpc_port_of_its_own(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = house.settings.serve.grpc_port
+def test_each_server_has_a_grpc_port_of_its_own(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = workspace.settings.serve.grpc_port
     with socket.create_server(("127.0.0.1", wanted)):
-        first = house.engine().start(house.model, STOCK)
-    second = house.engine().start(house.model, OPTIMIZED)
-    assert (first.rest_port, first.grpc_port) == (house.settings.serve.rest_port, wanted + 2)
+        first = workspace.engine().start(workspace.model, STOCK)
+    second = workspace.engine().start(workspace.model, OPTIMIZED)
+    assert (first.rest_port, first.grpc_port) == (workspace.settings.serve.rest_port, wanted + 2)
     assert (second.rest_port, second.grpc_port) == (first.rest_port + 2, wanted)
     shown = capsys.readouterr().err
     assert f"port {wanted} is taken, so this server gets {wanted + 2}" in shown
     assert f"--port={wanted}" in shown
     assert second.grpc_url == f"grpc://127.0.0.1:{wanted}/v1/models/net"
     for server in (first, second):
-        house.engine().stop(server, 10)
+        workspace.engine().stop(server, 10)
 
 
-def test_a_record_from_before_there_was_grpc_can_be_read(house: House) -> None:
-    server = house.engine().start(house.model, STOCK)
-    path = house.settings.paths.state / "servers" / f"{server.id}.json"
+def test_a_record_from_before_there_was_grpc_can_be_read(workspace: Workspace) -> None:
+    server = workspace.engine().start(workspace.model, STOCK)
+    path = workspace.settings.paths.state / "servers" / f"{server.id}.json"
     record = json.loads(path.read_text())
     del record["server"]["grpc_port"]
     path.write_text(json.dumps(record))
-    assert house.engine().servers() == [replace(server, grpc_port=0)]
-    house.engine().stop(server, 10)
+    assert workspace.engine().servers() == [replace(server, grpc_port=0)]
+    workspace.engine().stop(server, 10)
 
 
-def test_an_address_that_this_machine_does_not_have(house: House) -> None:
-    with nothing_left(house), pytest.raises(ServerError, match=r"No server can listen on 192\.0\.2\.1"):
-        house.engine(host="192.0.2.1").start(house.model, STOCK)
+def test_an_address_that_this_machine_does_not_have(workspace: Workspace) -> None:
+    with nothing_left(workspace), pytest.raises(ServerError, match=r"No server can listen on 192\.0\.2\.1"):
+        workspace.engine(host="192.0.2.1").start(workspace.model, STOCK)
 
 
-def test_two_calls_at_once_get_two_ports(house: House) -> None:
+def test_two_calls_at_once_get_two_ports(workspace: Workspace) -> None:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
-            lambda variant: house.engine().start(house.model, variant), (STOCK, OPTIMIZED)
+            lambda variant: workspace.engine().start(workspace.model, variant), (STOCK, OPTIMIZED)
         )
     assert first.rest_port != second.rest_port
-    with nothing_left(house):
+    with nothing_left(workspace):
         for server in (first, second):
-            house.engine().stop(server, 10)
+            workspace.engine().stop(server, 10)
 
 
-def test_an_answer_of_a_stranger_does_not_count(house: House, tmp_path: Path) -> None:
+def test_an_answer_of_a_stranger_does_not_count(workspace: Workspace, tmp_path: Path) -> None:
     """Something else takes the port while the server loads, and speaks the same contract."""
     stranger: list[subprocess.Popen[bytes]] = []
     theirs = standin.command()
@@ -258,93 +262,96 @@ def test_an_answer_of_a_stranger_does_not_count(house: House, tmp_path: Path) ->
         return standin.command("silent")(flags)
 
     engine = LocalEngine(
-        replace(house.settings, serve=replace(house.settings.serve, ready_timeout=1.0)), command=command
+        replace(workspace.settings, serve=replace(workspace.settings.serve, ready_timeout=1.0)),
+        command=command,
     )
     try:
-        with nothing_left(house), pytest.raises(ServerError, match="has not answered"):
-            engine.start(house.model, STOCK)
+        with nothing_left(workspace), pytest.raises(ServerError, match="has not answered"):
+            engine.start(workspace.model, STOCK)
     finally:
         for process in stranger:
             process.kill()
             process.wait()
 
 
-def taken_while_loading(house: House, stack: ExitStack, flag: str = "--rest_api_port") -> LocalEngine:
+def taken_while_loading(workspace: Workspace, stack: ExitStack, flag: str = "--rest_api_port") -> LocalEngine:
     """An engine whose first server finds its port taken when it wants to listen."""
 
     def command(flags: Any) -> Any:
         port = next(int(each.partition("=")[2]) for each in flags if each.startswith(f"{flag}="))
-        if port not in (house.settings.serve.rest_port, house.settings.serve.grpc_port):
+        if port not in (workspace.settings.serve.rest_port, workspace.settings.serve.grpc_port):
             return standin.command()(flags)
         stack.enter_context(socket.create_server(("127.0.0.1", port)))
         return standin.command("die")(flags)
 
-    return LocalEngine(house.settings, command=command)
+    return LocalEngine(workspace.settings, command=command)
 
 
 def test_a_port_that_is_taken_while_it_loads_gives_way(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ExitStack() as stack:
-        server = taken_while_loading(house, stack).start(house.model, STOCK)
-    first = house.settings.serve.rest_port
+        server = taken_while_loading(workspace, stack).start(workspace.model, STOCK)
+    first = workspace.settings.serve.rest_port
     assert server.rest_port == first + 2
     assert f"Port {first} was taken by" in capsys.readouterr().err
-    with nothing_left(house):
-        house.engine().stop(server, 10)
+    with nothing_left(workspace):
+        workspace.engine().stop(server, 10)
 
 
-def test_a_port_that_was_asked_for_and_is_taken_while_it_loads(house: House) -> None:
-    first = house.settings.serve.rest_port
-    with ExitStack() as stack, nothing_left(house):
-        engine = taken_while_loading(house, stack)
+def test_a_port_that_was_asked_for_and_is_taken_while_it_loads(workspace: Workspace) -> None:
+    first = workspace.settings.serve.rest_port
+    with ExitStack() as stack, nothing_left(workspace):
+        engine = taken_while_loading(workspace, stack)
         with pytest.raises(ServerError, match=f"Port {first} was taken by .* while stock net@1"):
-            engine.start(house.model, STOCK, first)
+            engine.start(workspace.model, STOCK, first)
 
 
-def test_a_grpc_port_that_is_taken_while_it_loads_gives_way(house: House) -> None:
-    first = house.settings.serve.rest_port
+def test_a_grpc_port_that_is_taken_while_it_loads_gives_way(workspace: Workspace) -> None:
+    first = workspace.settings.serve.rest_port
     with ExitStack() as stack:
-        server = taken_while_loading(house, stack, "--port").start(house.model, STOCK, first)
-    assert (server.rest_port, server.grpc_port) == (first, house.settings.serve.grpc_port + 2)
-    house.engine().stop(server, 10)
+        server = taken_while_loading(workspace, stack, "--port").start(workspace.model, STOCK, first)
+    assert (server.rest_port, server.grpc_port) == (first, workspace.settings.serve.grpc_port + 2)
+    workspace.engine().stop(server, 10)
 
 
-def test_one_that_ignores_sigterm_is_killed(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    server = house.engine("stubborn").start(house.model, STOCK)
-    with nothing_left(house):
-        house.engine().stop(server, 0.2)
+def test_one_that_ignores_sigterm_is_killed(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    server = workspace.engine("stubborn").start(workspace.model, STOCK)
+    with nothing_left(workspace):
+        workspace.engine().stop(server, 0.2)
     assert "did not end within 0.2 s" in capsys.readouterr().err
 
 
-def test_children_go_with_it(house: House) -> None:
-    server = house.engine("parent").start(house.model, STOCK)
-    child = int(house.engine().logs(server).split()[-1])
+def test_children_go_with_it(workspace: Workspace) -> None:
+    server = workspace.engine("parent").start(workspace.model, STOCK)
+    child = int(workspace.engine().logs(server).split()[-1])
     assert psutil.pid_exists(child)
-    with nothing_left(house):
-        house.engine().stop(server, 10)
+    with nothing_left(workspace):
+        workspace.engine().stop(server, 10)
     wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie")
 
 
-def test_one_that_ended_by_itself_leaves_its_log(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    house.engine().start(house.model, STOCK)
-    house.kill_server()
-    assert house.engine().servers() == []
+def test_one_that_ended_by_itself_leaves_its_log(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace.engine().start(workspace.model, STOCK)
+    workspace.kill_server()
+    assert workspace.engine().servers() == []
     assert "stock net@1 on port" in (note := capsys.readouterr().err)
     assert "has ended by itself" in note
-    [log] = (house.records / "ended").iterdir()
+    [log] = (workspace.records / "ended").iterdir()
     assert log.read_text() == "stand-in: loading\n"
-    assert house.left() == ["ended"]
+    assert workspace.left() == ["ended"]
 
 
-def test_few_logs_of_ended_servers_are_kept(house: House) -> None:
-    ended = house.records / "ended"
+def test_few_logs_of_ended_servers_are_kept(workspace: Workspace) -> None:
+    ended = workspace.records / "ended"
     ended.mkdir(parents=True)
     for number in range(10):
         (ended / f"2020-01-0{number}.log").touch()
-    house.engine().start(house.model, STOCK)
-    house.kill_server()
-    house.engine().servers()
+    workspace.engine().start(workspace.model, STOCK)
+    workspace.kill_server()
+    workspace.engine().servers()
     names = sorted(path.name for path in ended.iterdir())
     assert len(names) == 5
     assert names[0] == "2020-01-06.log"
@@ -358,188 +365,190 @@ def bystander() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def edit(house: House, change: Callable[[dict[str, Any]], None]) -> None:
-    [path] = house.records.glob("*.json")
+def edit(workspace: Workspace, change: Callable[[dict[str, Any]], None]) -> None:
+    [path] = workspace.records.glob("*.json")
     record = json.loads(path.read_text())
     change(record)
     path.write_text(json.dumps(record))
 
 
-def test_a_recycled_id_is_never_signalled(house: House, bystander: subprocess.Popen[bytes]) -> None:
-    server = house.engine().start(house.model, STOCK)
-    house.kill_server()
-    edit(house, lambda record: record["process"].update(pid=bystander.pid))
-    house.engine().stop(server, 0)
+def test_a_recycled_id_is_never_signalled(workspace: Workspace, bystander: subprocess.Popen[bytes]) -> None:
+    server = workspace.engine().start(workspace.model, STOCK)
+    workspace.kill_server()
+    edit(workspace, lambda record: record["process"].update(pid=bystander.pid))
+    workspace.engine().stop(server, 0)
     assert bystander.poll() is None
-    assert house.left() == []
+    assert workspace.left() == []
 
 
-def test_a_recycled_id_is_not_listed_either(house: House, bystander: subprocess.Popen[bytes]) -> None:
-    house.engine().start(house.model, STOCK)
-    house.kill_server()
+def test_a_recycled_id_is_not_listed_either(workspace: Workspace, bystander: subprocess.Popen[bytes]) -> None:
+    workspace.engine().start(workspace.model, STOCK)
+    workspace.kill_server()
     created = psutil.Process(bystander.pid).create_time()
-    edit(house, lambda record: record["process"].update(pid=bystander.pid, created=created))
-    assert house.engine().servers() == []
+    edit(workspace, lambda record: record["process"].update(pid=bystander.pid, created=created))
+    assert workspace.engine().servers() == []
     assert bystander.poll() is None
 
 
-def test_a_record_that_lost_its_process_is_adopted(house: House) -> None:
+def test_a_record_that_lost_its_process_is_adopted(workspace: Workspace) -> None:
     """The clock was set: the recorded start time no longer fits, but the marker does."""
-    server = house.engine().start(house.model, STOCK)
-    edit(house, lambda record: record["process"].update(created=1.0))
-    assert house.engine().servers() == [server]
-    with nothing_left(house):
-        house.engine().stop(server, 10)
+    server = workspace.engine().start(workspace.model, STOCK)
+    edit(workspace, lambda record: record["process"].update(created=1.0))
+    assert workspace.engine().servers() == [server]
+    with nothing_left(workspace):
+        workspace.engine().stop(server, 10)
 
 
-def killed_call(house: House, behaviour: str) -> None:
+def killed_call(workspace: Workspace, behaviour: str) -> None:
     """A call of the suite that is killed while its server loads."""
     code = (
         "import sys; from pathlib import Path; from dataclasses import replace;"
-        "from tests.unit import standin; from tests.unit.test_local import STOCK, House;"
-        f"House(Path(sys.argv[1])).engine({behaviour!r}).start(standin.model(Path(sys.argv[1])), STOCK)"
+        "from tests.unit import standin; from tests.unit.test_local import STOCK, Workspace;"
+        f"Workspace(Path(sys.argv[1])).engine({behaviour!r}).start(standin.model(Path(sys.argv[1])), STOCK)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(house.folder)], cwd=standin.ROOT, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code, str(workspace.folder)], cwd=standin.ROOT, stderr=subprocess.DEVNULL
     ) as call:
-        wait_for(lambda: [p for p in house.records.glob("*.json") if json.loads(p.read_text())["process"]])
-        assert house.engine().servers(), "still being waited for, so it is let be"
+        wait_for(
+            lambda: [p for p in workspace.records.glob("*.json") if json.loads(p.read_text())["process"]]
+        )
+        assert workspace.engine().servers(), "still being waited for, so it is let be"
         call.kill()
 
 
 def test_what_a_killed_call_was_starting_is_found_and_ended(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    killed_call(house, "silent")
-    assert len(house.processes()) == 1
-    with nothing_left(house):
-        assert house.engine().servers() == []
+    killed_call(workspace, "silent")
+    assert len(workspace.processes()) == 1
+    with nothing_left(workspace):
+        assert workspace.engine().servers() == []
     assert "left behind by a call that was killed" in capsys.readouterr().err
 
 
 def test_one_for_a_call_is_ended_when_that_was_killed(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    engine = house.engine()
-    mine, own = engine.start(house.model, STOCK, temporary=True), engine.start(house.model, STOCK)
+    engine = workspace.engine()
+    mine, own = engine.start(workspace.model, STOCK, temporary=True), engine.start(workspace.model, STOCK)
     assert engine.servers() == [mine, own], "its call still runs"
 
-    path = house.records / f"{mine.id}.json"
+    path = workspace.records / f"{mine.id}.json"
     record = json.loads(path.read_text())
     record["starter"]["created"] = 1.0
     path.write_text(json.dumps(record))
     assert engine.servers() == [own]
     assert "left behind by a call that was killed" in capsys.readouterr().err
-    with nothing_left(house):
+    with nothing_left(workspace):
         engine.stop(own, 10)
 
 
 def test_the_fingerprint_is_of_everything_that_makes_a_server(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = house.engine().fingerprint(house.model, STOCK)
-    assert house.engine().start(house.model, STOCK, 0).fingerprint == before
-    assert house.engine(rest_port=9000).fingerprint(house.model, STOCK) == before
+    before = workspace.engine().fingerprint(workspace.model, STOCK)
+    assert workspace.engine().start(workspace.model, STOCK, 0).fingerprint == before
+    assert workspace.engine(rest_port=9000).fingerprint(workspace.model, STOCK) == before
     others = {
-        house.engine(host="127.0.0.2").fingerprint(house.model, STOCK),
-        house.engine("slow").fingerprint(house.model, STOCK),
-        house.engine().fingerprint(house.model, replace(STOCK, backend="openvino")),
-        house.engine().fingerprint(house.model, replace(STOCK, arguments=("--enable_batching",))),
+        workspace.engine(host="127.0.0.2").fingerprint(workspace.model, STOCK),
+        workspace.engine("slow").fingerprint(workspace.model, STOCK),
+        workspace.engine().fingerprint(workspace.model, replace(STOCK, backend="openvino")),
+        workspace.engine().fingerprint(workspace.model, replace(STOCK, arguments=("--enable_batching",))),
     }
-    (house.model.folder / "saved_model.pb").write_bytes(b"another")
-    others.add(house.engine().fingerprint(house.model, STOCK))
+    (workspace.model.folder / "saved_model.pb").write_bytes(b"another")
+    others.add(workspace.engine().fingerprint(workspace.model, STOCK))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    others.add(house.engine().fingerprint(house.model, STOCK))
+    others.add(workspace.engine().fingerprint(workspace.model, STOCK))
     assert len(others | {before}) == 7
 
 
 @NEEDS_TWO
 def test_a_server_runs_on_its_cpus_with_all_its_threads(
-    house: House, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = pinning.usable()
     assert mine is not None
-    engine = house.engine(cpus=mine[1:2])
-    server = engine.start(house.model, STOCK)
-    [process] = house.processes()
+    engine = workspace.engine(cpus=mine[1:2])
+    server = engine.start(workspace.model, STOCK)
+    [process] = workspace.processes()
     assert Client(server.url).predict(b'{"instances": ["abc"]}') == {"predictions": [3]}
     threads = [int(name) for name in os.listdir(f"/proc/{process.pid}/task")]
     assert {tuple(os.sched_getaffinity(thread)) for thread in threads} == {mine[1:2]}
     assert engine.conditions(server) == Conditions(mine[1:2])
     assert pinning.usable() == mine, "whoever starts it stays where it is"
     assert f"$ taskset --cpu-list {mine[1]} " in capsys.readouterr().err
-    with nothing_left(house):
+    with nothing_left(workspace):
         engine.stop(server, 10)
     assert engine.conditions(server) == Conditions(None)
 
 
 @NEEDS_TWO
-def test_cpus_that_are_not_there_leave_nothing(house: House) -> None:
-    with nothing_left(house), pytest.raises(SettingError, match="not all of the CPUs"):
-        house.engine(cpus=(0, 4000)).start(house.model, STOCK)
+def test_cpus_that_are_not_there_leave_nothing(workspace: Workspace) -> None:
+    with nothing_left(workspace), pytest.raises(SettingError, match="not all of the CPUs"):
+        workspace.engine(cpus=(0, 4000)).start(workspace.model, STOCK)
 
 
-def test_killed_between_record_and_process(house: House) -> None:
-    killed_call(house, "silent")
-    for process in house.processes():
+def test_killed_between_record_and_process(workspace: Workspace) -> None:
+    killed_call(workspace, "silent")
+    for process in workspace.processes():
         processes.terminate(process, 0)
-    edit(house, lambda record: record.update(process=None))
-    with nothing_left(house):
-        assert house.engine().servers() == []
+    edit(workspace, lambda record: record.update(process=None))
+    with nothing_left(workspace):
+        assert workspace.engine().servers() == []
 
 
-def test_killed_between_process_and_record(house: House) -> None:
-    killed_call(house, "silent")
-    edit(house, lambda record: record.update(process=None))
-    with nothing_left(house):
-        assert house.engine().servers() == []
+def test_killed_between_process_and_record(workspace: Workspace) -> None:
+    killed_call(workspace, "silent")
+    edit(workspace, lambda record: record.update(process=None))
+    with nothing_left(workspace):
+        assert workspace.engine().servers() == []
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"server": {}}'])
-def test_a_damaged_record_counts_as_none(house: House, damage: str) -> None:
-    house.engine().start(house.model, STOCK)
-    [path] = house.records.glob("*.json")
+def test_a_damaged_record_counts_as_none(workspace: Workspace, damage: str) -> None:
+    workspace.engine().start(workspace.model, STOCK)
+    [path] = workspace.records.glob("*.json")
     path.write_text(damage)
-    with nothing_left(house):
-        assert house.engine().servers() == []
+    with nothing_left(workspace):
+        assert workspace.engine().servers() == []
 
 
-def test_two_state_folders_do_not_see_each_other(house: House, tmp_path: Path) -> None:
-    server = house.engine().start(house.model, STOCK)
-    other = House(tmp_path / "other")
+def test_two_state_folders_do_not_see_each_other(workspace: Workspace, tmp_path: Path) -> None:
+    server = workspace.engine().start(workspace.model, STOCK)
+    other = Workspace(tmp_path / "other")
     other.records.mkdir(parents=True)
-    for path in house.records.glob("*.json"):
+    for path in workspace.records.glob("*.json"):
         # Even a copied record is not theirs.
         (other.records / path.name).write_text(path.read_text())
     assert other.engine().servers() == []
     other.engine().stop(server, 0)
-    assert house.engine().servers() == [server]
-    house.engine().stop(server, 10)
+    assert workspace.engine().servers() == [server]
+    workspace.engine().stop(server, 10)
 
 
-def test_stopped_by_another_call_while_loading(house: House) -> None:
+def test_stopped_by_another_call_while_loading(workspace: Workspace) -> None:
     def stop() -> None:
-        wait_for(house.processes)
-        for server in house.engine().servers():
-            house.engine().stop(server, 10)
+        wait_for(workspace.processes)
+        for server in workspace.engine().servers():
+            workspace.engine().stop(server, 10)
 
     other = threading.Thread(target=stop)
     other.start()
-    with nothing_left(house), pytest.raises(ServerError, match="was stopped by another call"):
-        house.engine("silent").start(house.model, STOCK)
+    with nothing_left(workspace), pytest.raises(ServerError, match="was stopped by another call"):
+        workspace.engine("silent").start(workspace.model, STOCK)
     other.join()
 
 
-def test_dry_prints_and_does_nothing(house: House, capsys: pytest.CaptureFixture[str]) -> None:
-    engine = LocalEngine(replace(house.settings, dry=True))
-    engine.preview(house.model, STOCK)
-    assert f"--rest_api_port={house.settings.serve.rest_port} " in capsys.readouterr().err
-    assert not house.settings.paths.state.exists()
+def test_dry_prints_and_does_nothing(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = LocalEngine(replace(workspace.settings, dry=True))
+    engine.preview(workspace.model, STOCK)
+    assert f"--rest_api_port={workspace.settings.serve.rest_port} " in capsys.readouterr().err
+    assert not workspace.settings.paths.state.exists()
 
 
-def test_extra_flags_reach_the_server(house: House) -> None:
-    engine = LocalEngine(house.settings, extra_flags=["--takes=images"], command=standin.command())
-    server = engine.start(house.model, STOCK)
+def test_extra_flags_reach_the_server(workspace: Workspace) -> None:
+    engine = LocalEngine(workspace.settings, extra_flags=["--takes=images"], command=standin.command())
+    server = engine.start(workspace.model, STOCK)
     definitions = Client(server.url).metadata()["metadata"]["signature_def"]["signature_def"]
     assert "image_bytes" in definitions["serving_default"]["inputs"]
     engine.stop(server, 10)

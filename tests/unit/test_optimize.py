@@ -422,35 +422,35 @@ def test_the_setting_decides_what_auto_means(workshop: Workshop, settings: Setti
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Desk]:
-    with standin.at_a_desk(tmp_path, monkeypatch) as made:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[standin.Checkout]:
+    with standin.checkout_with_standin(tmp_path, monkeypatch) as made:
         yield made
 
 
 def test_the_task_prints_the_table(
-    workshop: Workshop, desk: standin.Desk, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, checkout: standin.Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workshop.unconverted = {"count": "it changes the variable counter"}
-    build.optimized(desk.context(), engine="local")
+    build.optimized(checkout.context(), engine="local")
     *rows, last = capsys.readouterr().out.splitlines()
     assert rows[0].startswith("signature ")
     assert [row.split()[0] for row in rows[1:]] == ["serving_default"] * 3 + ["count"]
     assert rows[-1].endswith("TensorFlow: it changes the variable counter")
     assert "100 (-)" in rows[3]
     assert last == "optimized net@1: bf16"
-    build.optimized(desk.context(), engine="local")
+    build.optimized(checkout.context(), engine="local")
     assert capsys.readouterr().out.endswith(".optimized/1 (already built for this machine)\n")
-    build.optimized(desk.context(), engine="local", inputs=str(ROOT / "models" / "samples"))
+    build.optimized(checkout.context(), engine="local", inputs=str(ROOT / "models" / "samples"))
     assert capsys.readouterr().out.endswith("\noptimized net@1: bf16\n")
 
 
 def test_the_task_says_why_a_model_cannot_gain(
-    workshop: Workshop, desk: standin.Desk, capsys: pytest.CaptureFixture[str]
+    workshop: Workshop, checkout: standin.Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workshop.found = {"f32": FAR, "bf16": FAR}
     for shown in (True, False):
         with pytest.raises(Exit) as told:
-            build.optimized(desk.context(), engine="local")
+            build.optimized(checkout.context(), engine="local")
         assert told.value.code == 1
         assert str(told.value).startswith("error: net@1 cannot be optimized: in f32 and bf16 'y' differs")
         assert "`invoke serve --model net@1`" in str(told.value)
@@ -458,10 +458,12 @@ def test_the_task_says_why_a_model_cannot_gain(
         assert (str(FAR["problem"]) in capsys.readouterr().out) == shown
 
 
-def test_the_task_reads_the_requests_first(workshop: Workshop, desk: standin.Desk, tmp_path: Path) -> None:
+def test_the_task_reads_the_requests_first(
+    workshop: Workshop, checkout: standin.Checkout, tmp_path: Path
+) -> None:
     (tmp_path / "some.jsonl").write_text('{"instances": []}')
     with pytest.raises(Exit, match=r"Line 1 of .* is no predict, classify or regress request"):
-        build.optimized(desk.context(), engine="local", inputs=str(tmp_path / "some.jsonl"))
+        build.optimized(checkout.context(), engine="local", inputs=str(tmp_path / "some.jsonl"))
     assert workshop.ran == []
 
 

@@ -15,7 +15,7 @@ from tasks.lib.common.errors import CannotGain
 from tasks.lib.embedded import environment
 from tasks.lib.optimize import optimize
 from tasks.pipeline import pipeline
-from tests.unit.standin import ROOT, Desk, at_a_desk
+from tests.unit.standin import ROOT, Checkout, checkout_with_standin
 
 pytestmark = pytest.mark.processes
 
@@ -23,48 +23,48 @@ BENCHMARK = {"max_seconds": "0", "block_requests": "2", "warmup_seconds": "0"}
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A desk where nothing has to be installed, and where building tells whether the model gains."""
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checkout]:
+    """A checkout where nothing has to be installed, and where building tells whether the model gains."""
 
     def build(*_: object, **__: object) -> None:
         if not one.gains:
-            raise CannotGain(Desk.WITHOUT_GAIN, "Serve it with `invoke serve`.")
+            raise CannotGain(Checkout.WITHOUT_GAIN, "Serve it with `invoke serve`.")
 
     monkeypatch.setattr(environment, "ensure", lambda settings: settings.paths.environment / "bin" / "python")
     monkeypatch.setattr(optimize, "build", build)
-    with at_a_desk(tmp_path, monkeypatch) as one:
+    with checkout_with_standin(tmp_path, monkeypatch) as one:
         shutil.copytree(ROOT / "models" / "samples", one.settings.paths.models / "samples")
         one.gains = False
         yield one
 
 
-def context(desk: Desk, **benchmark: str) -> Any:
-    c = desk.context()
+def context(checkout: Checkout, **benchmark: str) -> Any:
+    c = checkout.context()
     for key, value in (BENCHMARK | benchmark).items():
         c.config.benchmark[key] = value
     return c
 
 
-def test_it_ends_with_stock_measured_alone(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    pipeline(context(desk), engine="local", format="json")
+def test_it_ends_with_stock_measured_alone(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline(context(checkout), engine="local", format="json")
     shown = capsys.readouterr()
     content = json.loads(shown.out)
     [run] = content["runs"]
     assert run["verdict"] is None
     assert run["alone"]["name"] == "stock"
-    assert content["left_out"] == [{"name": "optimized", "reason": Desk.WITHOUT_GAIN}]
+    assert content["left_out"] == [{"name": "optimized", "reason": Checkout.WITHOUT_GAIN}]
     assert shown.err.count("starting stock net@1") == 1, "the server that was started first is measured"
     assert "starting optimized" not in shown.err
-    assert f"optimized was left out: {Desk.WITHOUT_GAIN}" in shown.err
+    assert f"optimized was left out: {Checkout.WITHOUT_GAIN}" in shown.err
     assert "[5/5] teardown" in shown.err
-    assert desk.attempts == 0, "what failed while building is not tried again"
-    assert desk.processes() == []
+    assert checkout.attempts == 0, "what failed while building is not tried again"
+    assert checkout.processes() == []
 
 
-def test_with_nothing_to_measure_it_fails(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_nothing_to_measure_it_fails(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(invoke.Exit) as ended:
-        pipeline(context(desk, baseline="optimized"), engine="local")
+        pipeline(context(checkout, baseline="optimized"), engine="local")
     assert ended.value.code == 1
-    assert Desk.WITHOUT_GAIN in str(ended.value.message)
+    assert Checkout.WITHOUT_GAIN in str(ended.value.message)
     assert "[5/5] teardown" in capsys.readouterr().err
-    assert desk.processes() == []
+    assert checkout.processes() == []

@@ -19,14 +19,14 @@ from tasks import serve
 from tasks.lib.models import artefact, store
 from tasks.lib.serving import servers
 from tests.unit import standin
-from tests.unit.standin import ROOT, Desk, at_a_desk
+from tests.unit.standin import ROOT, Checkout, checkout_with_standin
 
 pytestmark = pytest.mark.processes
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with at_a_desk(tmp_path, monkeypatch) as one:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checkout]:
+    with checkout_with_standin(tmp_path, monkeypatch) as one:
         yield one
 
 
@@ -37,20 +37,24 @@ def complaint(call: Callable[[], None]) -> str:
     return str(caught.value.message)
 
 
-def test_serve_prints_the_url_and_a_line_to_paste(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
+def test_serve_prints_the_url_and_a_line_to_paste(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve.serve(checkout.context())
     shown = capsys.readouterr()
     url, line = shown.out.splitlines()
-    assert url == f"http://127.0.0.1:{desk.settings.serve.rest_port}/v1/models/net"
+    assert url == f"http://127.0.0.1:{checkout.settings.serve.rest_port}/v1/models/net"
     assert line.startswith("curl -d '{")
     assert shown.err.startswith("engine: local (")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("takes", ["numbers", "images", "pixels"])
-def test_the_line_works_when_pasted(desk: Desk, takes: str, capsys: pytest.CaptureFixture[str]) -> None:
-    desk.takes(takes)
-    serve.serve(desk.context())
+def test_the_line_works_when_pasted(
+    checkout: Checkout, takes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkout.takes(takes)
+    serve.serve(checkout.context())
     line = capsys.readouterr().out.splitlines()[1]
     answer = subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, check=True)
     [length] = json.loads(answer.stdout)["predictions"]
@@ -62,7 +66,7 @@ def test_the_line_works_when_pasted(desk: Desk, takes: str, capsys: pytest.Captu
 
 @pytest.mark.parametrize(("no_proxy", "expected"), [("", True), ("127.0.0.1", False)])
 def test_the_line_asks_no_proxy(
-    desk: Desk,
+    checkout: Checkout,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     no_proxy: str,
@@ -71,61 +75,61 @@ def test_the_line_asks_no_proxy(
     monkeypatch.setenv("http_proxy", "http://proxy.invalid:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    serve.serve(desk.context())
+    serve.serve(checkout.context())
     assert ("--noproxy 127.0.0.1" in capsys.readouterr().out) is expected
 
 
-def test_a_model_that_does_not_gain_is_not_served_as_if_it_did(desk: Desk) -> None:
-    desk.gains = False
-    told = complaint(lambda: serve.serve(desk.context(), optimized=True))
-    assert told == f"error: {Desk.WITHOUT_GAIN}\nServe it as it is with `invoke serve --model net`."
-    assert desk.processes() == []
+def test_a_model_that_does_not_gain_is_not_served_as_if_it_did(checkout: Checkout) -> None:
+    checkout.gains = False
+    told = complaint(lambda: serve.serve(checkout.context(), optimized=True))
+    assert told == f"error: {Checkout.WITHOUT_GAIN}\nServe it as it is with `invoke serve --model net`."
+    assert checkout.processes() == []
 
 
-def test_a_second_call_finds_it_up(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
+def test_a_second_call_finds_it_up(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(checkout.context())
     first = capsys.readouterr().out
-    serve.serve(desk.context())
+    serve.serve(checkout.context())
     second = capsys.readouterr()
     assert second.out == first
-    assert f"stock net@1 on port {desk.settings.serve.rest_port} is up already" in second.err
-    assert len(desk.processes()) == 1
+    assert f"stock net@1 on port {checkout.settings.serve.rest_port} is up already" in second.err
+    assert len(checkout.processes()) == 1
 
 
-def test_two_calls_at_once_start_one(desk: Desk) -> None:
+def test_two_calls_at_once_start_one(checkout: Checkout) -> None:
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: serve.serve(desk.context()), range(2)))
-    assert len(desk.processes()) == 1
+        list(pool.map(lambda _: serve.serve(checkout.context()), range(2)))
+    assert len(checkout.processes()) == 1
 
 
-def test_another_port_is_another_server(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
+def test_another_port_is_another_server(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(checkout.context())
     port = standin.free_ports()
-    serve.serve(desk.context(), port=str(port))
+    serve.serve(checkout.context(), port=str(port))
     assert f"http://127.0.0.1:{port}/v1/models/net\n" in capsys.readouterr().out
-    assert len(desk.processes()) == 2
-    serve.serve(desk.context(), port=str(port))
-    assert len(desk.processes()) == 2
+    assert len(checkout.processes()) == 2
+    serve.serve(checkout.context(), port=str(port))
+    assert len(checkout.processes()) == 2
 
 
 def test_on_dry_each_server_of_a_chain_has_ports_of_its_own(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    serve.serve(desk.context(dry=True))
-    serve.serve(desk.context(dry=True), optimized=True)
+    serve.serve(checkout.context(dry=True))
+    serve.serve(checkout.context(dry=True), optimized=True)
     shown = capsys.readouterr().err
-    first, grpc = desk.settings.serve.rest_port, desk.settings.serve.grpc_port
+    first, grpc = checkout.settings.serve.rest_port, checkout.settings.serve.grpc_port
     for flag in (f"rest_api_port={first}", f"rest_api_port={first + 2}", f"port={grpc}", f"port={grpc + 2}"):
         assert shown.count(f" --{flag} ") == 1
-    assert desk.processes() == []
+    assert checkout.processes() == []
 
 
-def test_status_lists_what_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
-    serve.serve(desk.context(), optimized=True)
-    port = desk.settings.serve.rest_port
+def test_status_lists_what_runs(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(checkout.context())
+    serve.serve(checkout.context(), optimized=True)
+    port = checkout.settings.serve.rest_port
     capsys.readouterr()
-    serve.status(desk.context(), format="json")
+    serve.status(checkout.context(), format="json")
     stock, optimized = json.loads(capsys.readouterr().out)
     assert stock["up since"].endswith("+00:00")
     del stock["up since"]
@@ -136,7 +140,7 @@ def test_status_lists_what_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) 
         "precision": "f32",
         "engine": "local",
         "port": port,
-        "grpc port": desk.settings.serve.grpc_port,
+        "grpc port": checkout.settings.serve.grpc_port,
         "url": f"http://127.0.0.1:{port}/v1/models/net",
         "state": "ready",
     }
@@ -145,67 +149,67 @@ def test_status_lists_what_runs(desk: Desk, capsys: pytest.CaptureFixture[str]) 
         "bf16",
         port + 2,
     )
-    serve.status(desk.context(), variant="optimized", format="csv")
+    serve.status(checkout.context(), variant="optimized", format="csv")
     assert capsys.readouterr().out.count("\n") == 2
 
 
 def test_a_server_that_is_stuck_is_listed_as_not_ready(
-    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serve.serve(desk.context())
-    [process] = desk.processes()
+    serve.serve(checkout.context())
+    [process] = checkout.processes()
     os.kill(process.pid, signal.SIGSTOP)
     monkeypatch.setattr(servers, "STATUS_TIMEOUT", 0.2)
     capsys.readouterr()
-    serve.status(desk.context(), format="json")
+    serve.status(checkout.context(), format="json")
     os.kill(process.pid, signal.SIGCONT)
     assert json.loads(capsys.readouterr().out)[0]["state"] == "not ready"
 
 
 def test_status_reads_no_model(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unread(files: object) -> str:
         raise AssertionError("a model may have gigabytes")
 
-    serve.serve(desk.context())
+    serve.serve(checkout.context())
     monkeypatch.setattr(store, "files_digest", unread)
     store._digest_of.cache_clear()
-    serve.status(desk.context())
+    serve.status(checkout.context())
     assert "ready" in capsys.readouterr().out
 
 
-def test_status_of_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.status(desk.context())
+def test_status_of_nothing(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.status(checkout.context())
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "nothing is running\n")
-    serve.status(desk.context(), format="csv")
+    serve.status(checkout.context(), format="csv")
     assert capsys.readouterr().out == ""
-    serve.status(desk.context(), format="json")
+    serve.status(checkout.context(), format="json")
     assert capsys.readouterr().out == "[]\n"
 
 
-def test_logs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
+def test_logs(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(checkout.context())
     capsys.readouterr()
-    serve.logs(desk.context(), lines="1")
+    serve.logs(checkout.context(), lines="1")
     shown = capsys.readouterr()
     assert shown.out == "stand-in: loading\n"
     assert "stock net@1" in shown.err
 
 
-def test_stop_stops_what_is_meant(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
-    serve.serve(desk.context(), optimized=True)
+def test_stop_stops_what_is_meant(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(checkout.context())
+    serve.serve(checkout.context(), optimized=True)
     capsys.readouterr()
-    serve.stop(desk.context(), variant="stock")
-    assert capsys.readouterr().out == f"stopped stock net@1 on port {desk.settings.serve.rest_port}\n"
-    assert len(desk.processes()) == 1
-    serve.stop(desk.context(), model="net@2")
+    serve.stop(checkout.context(), variant="stock")
+    assert capsys.readouterr().out == f"stopped stock net@1 on port {checkout.settings.serve.rest_port}\n"
+    assert len(checkout.processes()) == 1
+    serve.stop(checkout.context(), model="net@2")
     assert capsys.readouterr().out == "no server of net@2 is running\n"
-    serve.stop(desk.context(), model="net@1")
-    assert desk.processes() == []
-    serve.stop(desk.context())
+    serve.stop(checkout.context(), model="net@1")
+    assert checkout.processes() == []
+    serve.stop(checkout.context())
     assert capsys.readouterr().out.endswith("nothing is running\n")
 
 
@@ -226,60 +230,60 @@ def test_stop_stops_what_is_meant(desk: Desk, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_wrong_input_is_one_sentence_and_what_to_do(
-    desk: Desk, call: Callable[[Context], None], expected: str
+    checkout: Checkout, call: Callable[[Context], None], expected: str
 ) -> None:
-    message = complaint(lambda: call(desk.context()))
+    message = complaint(lambda: call(checkout.context()))
     problem, remedy = message.splitlines()
     assert expected in problem
     assert remedy
-    assert desk.processes() == []
+    assert checkout.processes() == []
 
 
 def test_dry_says_and_does_nothing(
-    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artefact, "read", lambda settings, model: None)
-    serve.serve(desk.context(dry=True), optimized=True)
+    serve.serve(checkout.context(dry=True), optimized=True)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "-m venv" in shown.err
     assert "would build the optimized net@1" in shown.err
-    assert f"--rest_api_port={desk.settings.serve.rest_port}" in shown.err
-    assert not desk.settings.paths.state.exists()
+    assert f"--rest_api_port={checkout.settings.serve.rest_port}" in shown.err
+    assert not checkout.settings.paths.state.exists()
 
 
-def test_dry_stop_stops_nothing(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.serve(desk.context())
+def test_dry_stop_stops_nothing(checkout: Checkout, capsys: pytest.CaptureFixture[str]) -> None:
+    serve.serve(checkout.context())
     capsys.readouterr()
-    serve.stop(desk.context(dry=True))
+    serve.stop(checkout.context(dry=True))
     assert "would stop stock net@1" in capsys.readouterr().err
-    assert len(desk.processes()) == 1
+    assert len(checkout.processes()) == 1
 
 
 def test_without_the_model_dry_says_that_it_would_come_first(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    serve.serve(desk.context(dry=True), model="resnet")
+    serve.serve(checkout.context(dry=True), model="resnet")
     shown = capsys.readouterr().err
     assert "would serve stock resnet" in shown
     assert "would download" in shown
 
 
 def test_the_line_sends_a_persons_own_request(
-    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    checkout: Checkout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own.jsonl").write_text('{"instances": [[3.5, 4.5]]}\n')
-    serve.serve(desk.context(), inputs=str(tmp_path / "own.jsonl"), signature="serving_default")
+    serve.serve(checkout.context(), inputs=str(tmp_path / "own.jsonl"), signature="serving_default")
     line = capsys.readouterr().out.splitlines()[1]
     assert line.startswith("""curl -d '{"instances":[[3.5,4.5]]}' http://""")
 
 
-def test_what_cannot_be_sent_is_told_before_a_server_starts(desk: Desk, tmp_path: Path) -> None:
-    told = complaint(lambda: serve.serve(desk.context(), inputs=str(tmp_path / "none.jsonl")))
+def test_what_cannot_be_sent_is_told_before_a_server_starts(checkout: Checkout, tmp_path: Path) -> None:
+    told = complaint(lambda: serve.serve(checkout.context(), inputs=str(tmp_path / "none.jsonl")))
     assert "There is no file or folder" in told
-    assert desk.processes() == []
+    assert checkout.processes() == []
 
 
-def test_a_signature_that_the_model_does_not_have_is_told(desk: Desk) -> None:
-    told = complaint(lambda: serve.serve(desk.context(), signature="other"))
+def test_a_signature_that_the_model_does_not_have_is_told(checkout: Checkout) -> None:
+    told = complaint(lambda: serve.serve(checkout.context(), signature="other"))
     assert "The model has no signature 'other'." in told

@@ -12,7 +12,7 @@ from tasks.lib.common import processes
 from tasks.lib.embedded import environment
 from tasks.lib.models import removal, store
 from tests.unit.archives import tree
-from tests.unit.standin import Desk, at_a_desk
+from tests.unit.standin import Checkout, checkout_with_standin
 
 pytestmark = pytest.mark.processes
 
@@ -20,15 +20,15 @@ Shown = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with at_a_desk(tmp_path, monkeypatch) as one:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Checkout]:
+    with checkout_with_standin(tmp_path, monkeypatch) as one:
         yield one
 
 
 @pytest.fixture
-def full(desk: Desk) -> Desk:
-    """A desk whose folders hold what the suite makes, and what a person put there."""
-    paths = desk.settings.paths
+def full(checkout: Checkout) -> Checkout:
+    """A checkout whose folders hold what the suite makes, and what a person put there."""
+    paths = checkout.settings.paths
     made = {
         paths.models / "net" / ".optimized" / "1" / "model.bin": "made from net",
         paths.models / "net" / ".partial-x" / "half": "left by a killed download",
@@ -44,39 +44,39 @@ def full(desk: Desk) -> Desk:
     for path, text in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return desk
+    return checkout
 
 
-def test_it_stops_every_server_and_nothing_else(desk: Desk, capsys: Shown) -> None:
-    serve.serve(desk.context())
-    serve.serve(desk.context(), optimized=True)
-    port = desk.settings.serve.rest_port
-    stranger = Desk(desk.settings.paths.models.parent / "another clone", desk.takes)
+def test_it_stops_every_server_and_nothing_else(checkout: Checkout, capsys: Shown) -> None:
+    serve.serve(checkout.context())
+    serve.serve(checkout.context(), optimized=True)
+    port = checkout.settings.serve.rest_port
+    stranger = Checkout(checkout.settings.paths.models.parent / "another clone", checkout.takes)
     serve.serve(stranger.context())
     capsys.readouterr()
     try:
-        teardown.teardown(desk.context())
+        teardown.teardown(checkout.context())
         assert capsys.readouterr().out == (
             f"stopped stock net@1 on port {port}\nstopped optimized net@1 on port {port + 2}\n"
         )
-        assert desk.processes() == []
+        assert checkout.processes() == []
         assert len(stranger.processes()) == 1
-        teardown.teardown(desk.context())
+        teardown.teardown(checkout.context())
         assert capsys.readouterr().out == "nothing is running\n"
-        assert desk.model.folder.is_dir()
+        assert checkout.model.folder.is_dir()
     finally:
         for process in stranger.processes():
             processes.terminate(process, 10)
 
 
-def test_without_flags_nothing_is_removed(full: Desk) -> None:
+def test_without_flags_nothing_is_removed(full: Checkout) -> None:
     paths = full.settings.paths
     before = {folder: tree(folder) for folder in (paths.models, paths.results, paths.environment)}
     teardown.teardown(full.context())
     assert {folder: tree(folder) for folder in before} == before
 
 
-def test_models(full: Desk, capsys: Shown) -> None:
+def test_models(full: Checkout, capsys: Shown) -> None:
     models = full.settings.paths.models
     teardown.teardown(full.context(), models=True)
     assert tree(models) == [
@@ -95,7 +95,7 @@ def test_models(full: Desk, capsys: Shown) -> None:
     assert capsys.readouterr().out == "nothing is running\nno models to remove\n"
 
 
-def test_models_that_are_links_are_left_alone(full: Desk, tmp_path: Path) -> None:
+def test_models_that_are_links_are_left_alone(full: Checkout, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     version = elsewhere / "2"
     version.mkdir(parents=True)
@@ -108,7 +108,7 @@ def test_models_that_are_links_are_left_alone(full: Desk, tmp_path: Path) -> Non
     assert not full.model.folder.exists()
 
 
-def test_a_model_that_somebody_changed_is_left_alone(full: Desk, capsys: Shown) -> None:
+def test_a_model_that_somebody_changed_is_left_alone(full: Checkout, capsys: Shown) -> None:
     (full.model.folder / "saved_model.pb").write_text("somebody's own")
     teardown.teardown(full.context(), models=True)
     assert (full.model.folder / "saved_model.pb").exists()
@@ -116,7 +116,7 @@ def test_a_model_that_somebody_changed_is_left_alone(full: Desk, capsys: Shown) 
 
 
 def test_a_removal_that_is_cut_short_leaves_no_half_model(
-    full: Desk, monkeypatch: pytest.MonkeyPatch, capsys: Shown
+    full: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: Shown
 ) -> None:
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
@@ -133,13 +133,13 @@ def test_a_removal_that_is_cut_short_leaves_no_half_model(
     assert leftovers[0] == ".partial-removed-1"
 
 
-def test_results(full: Desk, capsys: Shown) -> None:
+def test_results(full: Checkout, capsys: Shown) -> None:
     teardown.teardown(full.context(), results=True)
     assert tree(full.settings.paths.results) == ["notes", "notes/idea.txt"]
     assert "removed results: 1 in " in capsys.readouterr().out
 
 
-def test_environment(full: Desk, capsys: Shown) -> None:
+def test_environment(full: Checkout, capsys: Shown) -> None:
     teardown.teardown(full.context(), environment=True)
     assert not full.settings.paths.environment.exists()
     assert "(2.0 KiB)" in capsys.readouterr().out
@@ -147,14 +147,14 @@ def test_environment(full: Desk, capsys: Shown) -> None:
     assert "no embedded environment to remove" in capsys.readouterr().out
 
 
-def test_images(full: Desk, capsys: Shown) -> None:
+def test_images(full: Checkout, capsys: Shown) -> None:
     teardown.teardown(full.context(), images=True)
     shown = capsys.readouterr()
     assert "no images to remove" in shown.out
     assert "No Docker Engine answers" in shown.err
 
 
-def test_dry_says_and_does_nothing(full: Desk, capsys: Shown) -> None:
+def test_dry_says_and_does_nothing(full: Checkout, capsys: Shown) -> None:
     serve.serve(full.context())
     paths = full.settings.paths
     before = {folder: tree(folder) for folder in (paths.models, paths.results, paths.environment)}
@@ -174,16 +174,16 @@ def test_dry_says_and_does_nothing(full: Desk, capsys: Shown) -> None:
 
 
 def test_programs_of_a_killed_call_are_ended(
-    desk: Desk,
+    checkout: Checkout,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended: list[Path] = []
     monkeypatch.setattr(processes, "end_orphans", ended.append)
-    teardown.teardown(desk.context())
-    assert ended == [desk.settings.paths.state]
+    teardown.teardown(checkout.context())
+    assert ended == [checkout.settings.paths.state]
 
 
-def test_the_environment_of_somebody_else_is_refused(full: Desk) -> None:
+def test_the_environment_of_somebody_else_is_refused(full: Checkout) -> None:
     (full.settings.paths.environment / environment.SIGN).unlink()
     with pytest.raises(BaseException, match="is not an environment of this suite"):
         teardown.teardown(full.context(), environment=True)

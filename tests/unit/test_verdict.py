@@ -64,7 +64,7 @@ class Simulated:
     machine: Machine
     slowness: float = 1.0
 
-    def closed(self, requests: Sequence[Prepared]) -> Block:
+    def send_closed_loop(self, requests: Sequence[Prepared]) -> Block:
         self.machine.visits.append((self.label, len(requests)))
         level = next(self.machine.levels)
         jitter = self.machine.random.normal(0, self.machine.jitter, len(requests))
@@ -231,9 +231,9 @@ def test_more_samples_than_a_block_holds_all_get_their_turn() -> None:
     sent: list[list[str]] = []
 
     class Noting(Simulated):
-        def closed(self, requests: Sequence[Prepared]) -> Block:
+        def send_closed_loop(self, requests: Sequence[Prepared]) -> Block:
             sent.append([one[0].decode() for one in requests])
-            return super().closed(requests)
+            return super().send_closed_loop(requests)
 
     machine = steady()
     loads: list[Any] = [(label, Noting(label, machine)) for label in "ab"]
@@ -248,9 +248,9 @@ def test_in_open_loop_the_same_arrivals_meet_all() -> None:
     met: list[tuple[str, tuple[float, ...]]] = []
 
     class Arriving(Simulated):
-        def open(self, requests: Sequence[Prepared], rate: float, arrivals: random.Random) -> Block:
+        def send_open_loop(self, requests: Sequence[Prepared], rate: float, arrivals: random.Random) -> Block:
             met.append((self.label, tuple(arrivals.expovariate(rate) for _ in requests)))
-            return self.closed(requests)
+            return self.send_closed_loop(requests)
 
     machine = steady()
     loads: list[Any] = [(label, Arriving(label, machine)) for label in "ab"]

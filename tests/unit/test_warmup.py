@@ -37,7 +37,7 @@ class Warming:
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.seed)
 
-    def closed(self, requests: Sequence[Prepared]) -> Block:
+    def send_closed_loop(self, requests: Sequence[Prepared]) -> Block:
         self.levels.append(self.level(len(self.levels)))
         of_block = np.exp(self.random.normal(0, self.noise))
         jitter = np.exp(self.random.normal(0, 0.05, len(requests)))
@@ -48,7 +48,9 @@ class Warming:
 def warmed(*loads: Warming, seconds: float = 600) -> Warmup:
     """A warm-up of a server for each load."""
     servers: dict[str, Any] = {str(number): [load] for number, load in enumerate(loads)}
-    return warm_up(servers, dict.fromkeys(servers, REQUESTS), lambda load, block: load.closed(block), seconds)
+    return warm_up(
+        servers, dict.fromkeys(servers, REQUESTS), lambda load, block: load.send_closed_loop(block), seconds
+    )
 
 
 def decaying(slower: float, blocks: float) -> Callable[[int], float]:
@@ -153,7 +155,7 @@ def test_every_sample_is_sent() -> None:
 
 def test_every_load_has_its_turn() -> None:
     loads: list[Any] = [Warming(flat), Warming(flat), Warming(flat)]
-    warm_up({"stock": loads}, {"stock": REQUESTS}, lambda load, block: load.closed(block), 600)
+    warm_up({"stock": loads}, {"stock": REQUESTS}, lambda load, block: load.send_closed_loop(block), 600)
     blocks = [len(load.levels) for load in loads]
     assert max(blocks) - 1 <= min(blocks)
     assert sum(blocks) >= FEWEST

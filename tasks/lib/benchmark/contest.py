@@ -101,12 +101,12 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     baseline, candidates, left_out = _entries(
         asked, contest, _without_gain(settings, contest, engine, models, managed)
     )
-    event = _Event(settings, contest, protocol, engine, models, pinned, hardware.detect(), left_out)
+    comparison = _Run(settings, contest, protocol, engine, models, pinned, hardware.detect(), left_out)
     with ExitStack() as stack:
-        against = None if baseline is None else stack.enter_context(event.up(baseline))
+        against = None if baseline is None else stack.enter_context(comparison.up(baseline))
         for one in candidates:
-            with event.up(one) as contestant:
-                yield from event.measured(against, contestant)
+            with comparison.up(one) as contestant:
+                yield from comparison.measured(against, contestant)
 
 
 def _without_gain(
@@ -152,7 +152,7 @@ def _entries(
 
 
 @dataclass(frozen=True)
-class _Event:
+class _Run:
     """A contest with its places known."""
 
     settings: Settings

@@ -180,7 +180,7 @@ class Settings:
 ENGINES = ("auto", "local", "docker")
 
 
-def engine(settings: Settings, asked: str | None) -> str:
+def check_engine(settings: Settings, asked: str | None) -> str:
     """The engine that a flag asks for, else the setting's. Raises SettingError if there is none such."""
     wanted = asked or settings.engine
     if wanted not in ENGINES:

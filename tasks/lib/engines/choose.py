@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tasks.lib.common import console, variants
-from tasks.lib.common import settings as checks
 from tasks.lib.common.errors import DockerError, SettingError
-from tasks.lib.common.settings import Settings
+from tasks.lib.common.settings import Settings, check_engine
 from tasks.lib.engines.base import Engine
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
     there, or in a registry that answers. Raises SettingError if there is no such engine, or a variant
     is not for it; DockerError if Docker was asked for and does not answer.
     """
-    wanted = checks.engine(settings, name)
+    wanted = check_engine(settings, name)
     if wanted == "auto":
         return _automatic(settings, needed)
     for variant in needed:

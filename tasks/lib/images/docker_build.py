@@ -13,9 +13,8 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib.common import console, locks, processes
-from tasks.lib.common import settings as checks
 from tasks.lib.common.errors import DockerError, ImageBuildError
-from tasks.lib.common.settings import Settings
+from tasks.lib.common.settings import Settings, check_engine
 from tasks.lib.images import build_reasons, daemon, preflight, pull, recipe
 from tasks.lib.images.build_log import Failure, Reader, failure
 from tasks.lib.images.build_progress import Progress
@@ -47,7 +46,7 @@ def engine(settings: Settings, kind: str, asked: str = "") -> str:
     embedded environment serves both engines, so build.embedded makes that. Raises SettingError if there
     is no such engine.
     """
-    wanted = checks.engine(settings, asked)
+    wanted = check_engine(settings, asked)
     if wanted == "auto":
         wanted, why = _automatic(settings, kind)
         console.note(f"engine: {wanted} ({why})")

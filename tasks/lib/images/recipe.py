@@ -125,30 +125,30 @@ def find(client: DockerClient, settings: Settings, kind: str) -> Built | None:
 
 def recipe(settings: Settings, kind: str) -> Recipe:
     """What the image of this kind is to be made from."""
-    its, root = settings.build, settings.paths.root
+    build, root = settings.build, settings.paths.root
     bases = {
-        "devel": {"BASE_IMAGE": its.base_image},
+        "devel": {"BASE_IMAGE": build.base_image},
         "optimized": {
-            "BASE_IMAGE": its.serving_base_image,
+            "BASE_IMAGE": build.serving_base_image,
             "TF_SERVING_BUILD_IMAGE": name(settings, "devel"),
         },
-        "embedded": {"BASE_IMAGE": its.embedded_base_image},
+        "embedded": {"BASE_IMAGE": build.embedded_base_image},
     }[kind]
     dockerfile = root / "docker" / DOCKERFILES[kind]
     arguments: dict[str, str] = {}
     if kind == "devel":
         arguments = {
-            "TF_SERVING_SOURCE": its.source,
-            "TF_SERVING_TAG": its.tag,
-            "TF_SERVING_BUILD_OPTIONS": its.options,
-            "BAZEL_VERSION": its.bazel_version,
-            "BAZEL_OPTIONS": its.bazel_options,
+            "TF_SERVING_SOURCE": build.source,
+            "TF_SERVING_TAG": build.tag,
+            "TF_SERVING_BUILD_OPTIONS": build.options,
+            "BAZEL_VERSION": build.bazel_version,
+            "BAZEL_OPTIONS": build.bazel_options,
         }
         arguments = {key: value for key, value in arguments.items() if value}
         shipped = re.search(r"^ARG BAZEL_VERSION=(\S+)", dockerfile.read_text(), re.MULTILINE)
-        if shipped is None or shipped[1] != its.bazel_version:
+        if shipped is None or shipped[1] != build.bazel_version:
             arguments["BAZEL_SHA256"] = ""  # known for that version only
-    native = kind == "devel" and "native" in f"{its.options} {its.bazel_options}"
+    native = kind == "devel" and "native" in f"{build.options} {build.bazel_options}"
     return Recipe(
         kind,
         name(settings, kind),

@@ -111,14 +111,14 @@ class Load:
         """The whole request around a JSON body, ready to be sent to any replica."""
         return tuple(replica.request(body) for replica in self._replicas)
 
-    def closed(self, requests: Sequence[Prepared]) -> Block:
+    def send_closed_loop(self, requests: Sequence[Prepared]) -> Block:
         """Closed loop: each connection sends its next request as soon as its last one is answered.
 
         Raises ServerError if this process may not open so many connections.
         """
         return self._block(requests, None)
 
-    def open(self, requests: Sequence[Prepared], rate: float, random: Random) -> Block:
+    def send_open_loop(self, requests: Sequence[Prepared], rate: float, random: Random) -> Block:
         """Open loop: requests arrive in a Poisson process of `rate` per second, whatever the server does.
 
         One that finds all connections busy waits for the first that gets free, and its clock runs. An

@@ -73,7 +73,11 @@ def sending(plan: Plan) -> Callable[[Load, Sequence[Prepared], random.Random], B
     """How `plan` sends a block: in closed loop, or at its rate with arrivals at random."""
 
     def send(load: Load, block: Sequence[Prepared], arrivals: random.Random) -> Block:
-        return load.closed(block) if plan.rate is None else load.open(block, plan.rate, arrivals)
+        return (
+            load.send_closed_loop(block)
+            if plan.rate is None
+            else load.send_open_loop(block, plan.rate, arrivals)
+        )
 
     return send
 

@@ -237,7 +237,7 @@ class Bench:
             by_label = dict(loads)
             servers = {labels[0]: [by_label[label] for label in labels] for labels in sides}
             block = {name: turns(requests[name], size) for name in servers}
-            warm_up(servers, block, Load.closed, min(WARMUP_SECONDS, plan.warmup_seconds))
+            warm_up(servers, block, Load.send_closed_loop, min(WARMUP_SECONDS, plan.warmup_seconds))
             enough = _Enough(precisions, seconds)
             with console.progress(f"measuring {compared.candidates[0].group}", seconds, unit="s") as bar:
                 # Ended by `enough`: the fewest rounds are measured however long they take.

@@ -21,8 +21,7 @@ from tasks.lib.common.settings import Settings
 from tasks.lib.common.variants import EMBEDDED, Variant
 from tasks.lib.engines import base, ended, ports, starting
 from tasks.lib.engines.base import LOG_TAIL, READY, STOPPING, Conditions, Server
-from tasks.lib.engines.docker import container as plans
-from tasks.lib.engines.docker import image_name, serving_log
+from tasks.lib.engines.docker import containers, image_name, serving_log
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import stopped_meanwhile
 from tasks.lib.engines.starting import Fate, Plan
@@ -83,7 +82,7 @@ class DockerEngine:
         image = image_name.name(self._settings, variant)
         found = pull.find(self._client, image)
         planned = base.planned(self._settings, self.name, model, variant)
-        words = plans.plan(self._settings, planned, model, image).command()
+        words = containers.plan(self._settings, planned, model, image).command()
         return base.digest(artefact.content_of(model, variant), str(found.id) if found else "", words)
 
     def servers(self) -> list[Server]:
@@ -101,7 +100,7 @@ class DockerEngine:
         """Under what conditions the server runs, as Docker tells."""
         for each in self._containers(server.id):
             with _gone_is_fine():
-                return plans.conditions(each.attrs, each.image.attrs, self._client.info()["NCPU"])
+                return containers.conditions(each.attrs, each.image.attrs, self._client.info()["NCPU"])
         return Conditions(None)
 
     def version(self) -> Mapping[str, str]:
@@ -113,8 +112,8 @@ class DockerEngine:
         for each in self._containers(server.id):
             # So that whoever lists the servers meanwhile does not take it for one that died.
             with _gone_is_fine():
-                if plans.state(each.name) != STOPPING:
-                    each.rename(plans.name(server, STOPPING))
+                if containers.state(each.name) != STOPPING:
+                    each.rename(containers.name(server, STOPPING))
             with _gone_is_fine():
                 before = time.monotonic()
                 each.stop(timeout=max(0, round(grace)))
@@ -166,9 +165,9 @@ class DockerEngine:
 
         Oldest first.
         """
-        wanted = [f"{LABEL}=server", f"{plans.OWNER}={plans.owner(self._settings)}"]
+        wanted = [f"{LABEL}=server", f"{containers.OWNER}={containers.owner(self._settings)}"]
         if server_id is not None:
-            wanted.append(f"{plans.SERVER}={server_id}")
+            wanted.append(f"{containers.SERVER}={server_id}")
         found: list[Container] = []
         with _gone_is_fine():
             found += self._client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
@@ -180,11 +179,11 @@ class DockerEngine:
         On --dry nothing is put right.
         """
         try:
-            server, starter = plans.from_labels(each.labels), plans.starter(each.labels)
+            server, starter = containers.from_labels(each.labels), containers.starter(each.labels)
         except (KeyError, ValueError):
             return None
         is_up = each.status in ("running", "paused", "created", "restarting")
-        fate = starting.fate(server, plans.state(each.name), starter, is_up=is_up)
+        fate = starting.fate(server, containers.state(each.name), starter, is_up=is_up)
         if fate is Fate.RUNNING:
             return server
         if not self._settings.dry:
@@ -226,7 +225,7 @@ class DockerEngine:
 
     def plan(
         self, model: Model, variant: Variant, image: str, rest_port: int, grpc_port: int, temporary: bool
-    ) -> tuple[Plan, plans.Container]:
+    ) -> tuple[Plan, containers.Container]:
         """A server on these ports, and the container that it runs in."""
         there = pull.find(self._client, image)
         planned = base.planned(
@@ -241,10 +240,10 @@ class DockerEngine:
             image=image,
             image_id=str(there.id) if there else "",
         )
-        container = plans.plan(self._settings, planned, model, image)
-        return Plan(plans.without_recipe(planned), container.command()), container
+        container = containers.plan(self._settings, planned, model, image)
+        return Plan(containers.without_recipe(planned), container.command()), container
 
-    def launch(self, server: Server, plan: plans.Container) -> Container:
+    def launch(self, server: Server, plan: containers.Container) -> Container:
         """Start the container. Raises DockerError, and PortLost."""
         import requests
         from docker.errors import DockerException
@@ -283,7 +282,7 @@ class DockerEngine:
                 except NotFound:
                     raise _removed(server) from None
             state = each.attrs["State"]
-            if plans.state(each.name) == STOPPING:
+            if containers.state(each.name) == STOPPING:
                 raise stopped_meanwhile(server)
             if state.get("Running"):
                 return
@@ -295,7 +294,7 @@ class DockerEngine:
     def _died(self, server: Server, state: dict[str, Any], log: str) -> ServerError:
         status = state.get("ExitCode")
         if state.get("OOMKilled") or status == OUT_OF_MEMORY:
-            limit = console.size(plans.memory(self._settings.docker))
+            limit = console.size(containers.memory(self._settings.docker))
             sure = "ran out of memory" if state.get("OOMKilled") else "was killed, as if out of memory,"
             return ServerError(
                 f"{server} {sure} while loading; it may take {limit}.",
@@ -326,7 +325,7 @@ class DockerEngine:
         self._hint(server, each)
         self._check_alive(server, each)
         with _gone_is_fine():
-            each.rename(plans.name(server, READY))
+            each.rename(containers.name(server, READY))
         self._check_alive(server, each)
 
     def discard(self, server: Server) -> None:
@@ -356,7 +355,7 @@ class _Start:
     variant: Variant
     image: str
     temporary: bool
-    container: plans.Container | None = None
+    container: containers.Container | None = None
     """What `plan` has planned."""
 
     def locked(self) -> AbstractContextManager[None]:
