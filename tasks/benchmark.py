@@ -9,7 +9,7 @@ from invoke import Collection, Context
 from tasks.edge import read_settings, task
 
 FORMATS = "text, markdown, csv or json"
-RESULT = "a folder below results/"
+RESULT = "a folder in results/"
 CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any servers (a,b: replicas)"
 
 
@@ -19,21 +19,21 @@ CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any serve
     iterable=["candidate", "max_difference", "rtol"],
     help={
         "baseline": f"{CONTESTANT}; default: the setting benchmark.baseline (stock)",
-        "candidate": "the one in question, named alike, or several; default: the setting benchmark.candidate",
+        "candidate": "what is compared with it; may be repeated; default: the setting benchmark.candidate",
         "alone": "measure the candidate by itself",
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "engine": "auto, local or docker; default: the setting `engine`",
         "inputs": "a folder of photos, or a file of JSON requests, one a line; default: the model's samples",
-        "signature": "of the model; default: serving_default, or the first one",
-        "pixels": "range of the pixels that the model expects: 0..1, 0..255 or -1..1; default: told by it",
-        "protocol": "rest or grpc; default: what addresses begin with (http:// or grpc://), or rest",
-        "connections": "requests in flight at a time; several, as in 1,4,16, are measured in turn",
-        "rate": "requests per second that arrive whatever the server does; default: closed loop",
-        "ci-width": "measure until the interval is as narrow; default: the setting benchmark.ci_width (2%)",
+        "signature": "the model's signature to use; default: serving_default, or the first one",
+        "pixels": "pixel range of the model: 0..1, 0..255 or -1..1; default: read from the model",
+        "protocol": "rest or grpc; default: as addresses say (http:// or grpc://), or rest",
+        "connections": "requests in flight at the same time; a list (1,4,16) is measured in turn",
+        "rate": "open loop: requests per second, sent on schedule; default: closed loop",
+        "ci-width": "measure until the interval is this narrow; default: the setting benchmark.ci_width (2%)",
         "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
-        "min-ratio": "exit with 2 if the candidate is with certainty less than so many times as fast",
-        "max-difference": "of two answers, NUMBER or OUTPUT=NUMBER; default: optimize.max_difference",
-        "rtol": "the same in parts of the baseline's numbers: |a-b| <= max-difference + rtol|a|",
+        "min-ratio": "exit with 2 if the candidate is reliably less than this many times as fast",
+        "max-difference": "allowed between answers: NUMBER or OUTPUT=NUMBER; default: that of optimize",
+        "rtol": "allowed relative to the baseline: |a-b| <= max-difference + rtol|a|",
         "allow-different": "time them even if they answer differently",
         "format": FORMATS,
     },

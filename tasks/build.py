@@ -15,8 +15,8 @@ ENGINE_HELP = "auto, local or docker; default: the setting `engine`"
         "precision": "auto (measured), f32 or bf16; local engine only",
         "model": f"{MODEL_HELP}; local engine only",
         "inputs": "compare over these too: a photo, a file of JSON requests (.jsonl), or a folder of either",
-        "signature": "the one that --inputs are for where they name none; default: serving_default",
-        "pixels": "range of the pixels that the model expects: 0..1, 0..255 or -1..1; default: told by it",
+        "signature": "the one that --inputs are for if they name none; default: serving_default",
+        "pixels": "pixel range of the model: 0..1, 0..255 or -1..1; default: read from the model",
         "engine": ENGINE_HELP,
     }
 )
@@ -63,7 +63,7 @@ def embedded(c: Context, engine: str = "") -> None:
     """Make the embedded server: TensorFlow, OpenVINO and the server, as an environment or as an image.
 
     The virtual environment takes about a minute and 2 GB, once; a second call is instant, and one that
-    was cut short is made anew. `--engine docker` makes the image.
+    was interrupted is made again. `--engine docker` makes the image.
     """
     from tasks.lib.common import console
     from tasks.lib.images import docker_build

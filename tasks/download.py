@@ -13,7 +13,7 @@ from tasks.edge import read_settings, task
         "source": "auto, official (the archive only) or seeded (build it here); auto takes the archive if it "
         "can be reached",
         "url": "download this archive or Keras file instead, and keep it under --model NAME",
-        "sha256": "what the file must have, as 64 hexadecimal digits",
+        "sha256": "the SHA-256 that the file must have, 64 hexadecimal digits",
         "strip-components": "leading folders of the archive to drop, as tar does (default: "
         "the version folder is found by itself)",
         "path": "bring in a model that you have: a SavedModel's folder, the one with its version folders, "

@@ -13,11 +13,11 @@ TOP = 5
     instead=["inputs", "samples"],
     help={
         "photo": "a photo, or a folder of photos",
-        "inputs": "a file of JSON requests (.jsonl), one a line, in the place of a photo",
-        "samples": "send the model's own sample requests in the place of a photo",
+        "inputs": "a file of JSON requests (.jsonl), one a line, instead of a photo",
+        "samples": "send the model's own sample requests instead of a photo",
         "model": "NAME or NAME@VERSION; default: the setting `model`",
         "variant": "which of the running servers to ask; default: the one started last",
-        "signature": "of the model; default: serving_default, or the first one",
+        "signature": "the model's signature to use; default: serving_default, or the first one",
         "format": "text, markdown, csv or json",
     },
 )
@@ -48,7 +48,7 @@ def predict(
     settings = read_settings(c)
     check_format(format)
     if sum(map(bool, (photo, inputs, samples))) != 1:
-        raise SettingError("Several things are named to be sent.", "Give a photo, --inputs or --samples.")
+        raise SettingError("A photo, --inputs and --samples exclude each other.", "Give one of them.")
     place = Path(photo or inputs).expanduser() if photo or inputs else None
     if place is not None:
         asking.check_place(place)

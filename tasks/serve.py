@@ -23,8 +23,8 @@ WHICH = {
         "model": f"{MODEL_HELP}; default: the setting `model`",
         "engine": "where it runs, auto, local or docker; default: the setting `engine`",
         "port": "the REST port; default: the setting serve.rest_port, or the next free one",
-        "inputs": "a photo, or a file of JSON requests, whose first one the printed line sends",
-        "signature": "the one that the printed line asks; default: serving_default, or the first one",
+        "inputs": "a photo, or a file of JSON requests; the printed line sends the first one",
+        "signature": "the signature in the printed line; default: serving_default, or the first one",
     },
 )
 def serve(

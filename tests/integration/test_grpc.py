@@ -148,7 +148,7 @@ def test_what_has_no_grpc_is_told_in_a_sentence(tf1: Suite, addresses: tuple[str
     rest, _ = addresses
     wrong = rest.replace("http://", "grpc://")
     done = tf1.run("benchmark", "--alone", "--candidate", wrong, code=1)
-    assert "speaks no gRPC" in done.stderr
+    assert "does not speak gRPC" in done.stderr
     assert "is not asked over grpc" in tf1.run(
         "benchmark", "--protocol", "grpc", "--candidate", rest, code=1
     ).stderr  # fmt: skip

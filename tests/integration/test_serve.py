@@ -59,7 +59,7 @@ def test_a_server_of_something_older_is_replaced(tf1: Suite) -> None:
     manifest = tf1.folder / "models" / "tf1" / ".optimized" / "1538687457" / "artefact.json"
     manifest.write_text(manifest.read_text() + "\n")
     replaced = tf1.run("serve", "--optimized")
-    assert "not with what is wanted now: starting it anew" in replaced.stderr
+    assert "but with other settings: starting it again" in replaced.stderr
     (one,) = json.loads(tf1.run("serve.status", "--format", "json").stdout)
     assert (one["variant"], one["precision"], one["state"]) == ("optimized", "f32", "ready")
     tf1.run("teardown")

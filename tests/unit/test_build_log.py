@@ -185,7 +185,7 @@ def test_out_of_memory_is_recognised(settings: Settings, text: str) -> None:
             "does not exist",
         ),
         ("ERROR: failed to solve: ubuntu:99: docker.io/library/ubuntu:99: not found", "does not exist"),
-        ("sha256sum: WARNING: 1 computed checksum did NOT match", "not what was tested"),
+        ("sha256sum: WARNING: 1 computed checksum did NOT match", "differs from what was tested"),
         ("error during connect: Post x: EOF", "the Docker Engine went away"),
     ],
 )

@@ -125,7 +125,7 @@ def test_nothing_is_brought_up_for_addresses_alone(checkout: Checkout) -> None:
         ("http://host:8501", "is not the address of a model"),
         ("http://host:99999/v1/models/net", "is not the address of a model"),
         ("https://host/v1/models/net", "is encrypted"),
-        ("http://me:secret@host/v1/models/net", "^The address of host holds a user name, and a benchmark"),
+        ("http://me:secret@host/v1/models/net", "^The address of host contains a user name"),
         ("http://me:secret@host/net", "^(?!.*secret)"),
         ("http://me:secret@host:1/v1/models/net,grpc://me:secret@host:1/v1/models/net", "^(?!.*secret)"),
         ("nobody", "There is no variant 'nobody'"),
@@ -269,7 +269,7 @@ def test_a_server_on_other_cpus_is_left_alone_and_another_is_measured(
     [apart] = run(checkout, None, "stock")
     assert apart.alone is not None
     assert apart.alone.contestant.url != up.url
-    assert "starting another beside it" in capsys.readouterr().err
+    assert "starting another one for this call" in capsys.readouterr().err
     assert engine.servers() == [up]
 
 
@@ -282,7 +282,7 @@ def test_a_server_of_somebody_else_is_on_nobody_s_cpus(checkout: Checkout) -> No
     [mixed] = run(checkout, "stock", theirs.url)
     assert mixed.pinning is not None
     assert not mixed.pinning.is_apart
-    assert f"127.0.0.1:{theirs.rest_port}/net is not this suite's" in str(mixed.pinning)
+    assert f"127.0.0.1:{theirs.rest_port}/net was not started by this suite" in str(mixed.pinning)
     [alone] = run(checkout, None, theirs.url)
     assert alone.pinning is None
 
@@ -327,7 +327,7 @@ def test_figures_of_one_alone_need_answers() -> None:
         return [replace(one, verdict=None, alone=record.Alone(STOCK, measured, 14))]
 
     contest.check_outcome(alone(6), None)
-    with pytest.raises(NotComparable, match="14 of 686 requests to stock failed, and 1% may"):
+    with pytest.raises(NotComparable, match="14 of 686 requests to stock failed; 1% are allowed"):
         contest.check_outcome(alone(14), None)
 
 

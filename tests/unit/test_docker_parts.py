@@ -123,18 +123,18 @@ def test_what_it_was_not_compiled_for(line: str, expected: str) -> None:
         ("manifest for r.io/a/b:1 not found: manifest unknown", "The registry has no image r.io/a/b:1.", "tag"),
         (
             "pull access denied for a/b, repository does not exist or may require 'docker login': denied",
-            "The registry has no image r.io/a/b:1, or shows it only to those who may see it.",
+            "The registry has no image r.io/a/b:1, or it is private.",
             "docker login r.io",
         ),
         ("Get https://r.io/v2/: no basic auth credentials", "The registry refuses to hand out", "docker login r.io."),
         ("unauthorized: authentication required", "The registry refuses to hand out", "docker login r.io."),
-        ("toomanyrequests: You have reached your pull rate limit.", "serves no more pulls", "docker login r.io"),
+        ("toomanyrequests: You have reached your pull rate limit.", "limits pulls", "docker login r.io"),
         ("no matching manifest for linux/arm64/v8 in the manifest list entries", "processor", "x86-64 only"),
         (
             "failed to register layer: Error processing tar file(exit status 1): write /usr/lib/x: "
             "no space left on device",
             "There is no space left for the image",
-            "Make room",
+            "Free disk space",
         ),
         ('Get "https://r.io/v2/": dial tcp: lookup r.io: no such host', "cannot be reached (Get", "network"),
         ('Get "http://r.io/v2/": dial tcp 127.0.0.1:9: connect: connection refused', "cannot be reached", "network"),
@@ -162,12 +162,12 @@ def test_docker_hub_is_logged_in_to_without_a_name() -> None:
     ("said", "problem"),
     [
         ("invalid mount config for type \"bind\": bind source path does not exist: /m", "the model's folder"),
-        ("Requested CPUs are not available - requested 9, available: 0-1", "all the CPUs that are wanted"),
+        ("Requested CPUs are not available - requested 9, available: 0-1", "all the CPUs that are asked for"),
         ("standard_init_linux.go:228: exec user process caused: exec format error", "another processor"),
         ("Minimum memory limit allowed is 6MB", "refuses the memory limit"),
-        ("No such image: a:1", "removed meanwhile"),
+        ("No such image: a:1", "removed in the meantime"),
         ("mkdir /var/lib/docker/overlay2/x: no space left on device", "no space left for a container"),
-        ("exec: \"x\": executable file not found in $PATH", "is no server's"),
+        ("exec: \"x\": executable file not found in $PATH", "is not a server image"),
         ("who knows", "No container of a:1 can be started: who knows."),
     ],
 )  # fmt: skip
@@ -228,8 +228,8 @@ def test_what_is_typed(settings: Settings) -> None:
         serve=replace(settings.serve, cpus=(0, 1, 2, 5)),
     )
     words = planned(its, "stock-no-onednn").command()
-    uid = os.getuid() or containers.NOBODY
-    gid = os.getgid() or containers.NOBODY
+    uid = os.getuid() or containers.UNPRIVILEGED
+    gid = os.getgid() or containers.UNPRIVILEGED
     assert words == [
         "docker", "run", "--detach", "--init", "--read-only", "--tmpfs=/tmp", "--cap-drop=ALL",
         "--security-opt=no-new-privileges", f"--user={uid}:{gid}", "--pids-limit=4096",

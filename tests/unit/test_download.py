@@ -84,9 +84,9 @@ def test_a_folder_comes(invoke: CommandLine, tmp_path: Path) -> None:
         ("--url {url} --path . --model mine", "--url and --path are two different sources", "one of them"),
         ("--url {url} --source seeded --model mine", "--source seeded and --url contradict", "one of them"),
         ("--path . --source official --model mine", "--source official and --path contradict", "one of them"),
-        ("--path . --sha256 {sha256} --model mine", "--sha256 is about an archive", "Leave --sha256 away"),
-        ("--path . --strip-components 1 --model mine", "--strip-components is about an archive", "away"),
-        ("--source seeded --sha256 {sha256}", "--source seeded fetches none", "Leave --sha256 away"),
+        ("--path . --sha256 {sha256} --model mine", "--sha256 is about an archive", "Leave out --sha256"),
+        ("--path . --strip-components 1 --model mine", "--strip-components is about an archive", "Leave out"),
+        ("--source seeded --sha256 {sha256}", "--source seeded fetches none", "Leave out --sha256"),
         ("--url {url}", "--url needs a name for the model", "Add --model NAME"),
         ("--path .", "--path needs a name for the model", "Add --model NAME"),
         ("--url mine.tar.gz --model mine", "is not an http:// or https:// address", "--path"),
@@ -268,7 +268,7 @@ def test_a_file_that_may_not_grow_is_told_like_a_full_disk(invoke: CommandLine, 
     )
     problem, remedy = one_error(done)
     assert "needs at least 2.9 MiB" in problem
-    assert "Make room" in remedy
+    assert "Free disk space" in remedy
     assert not invoke.paths.models.exists()
 
 

@@ -152,7 +152,7 @@ def test_bytes_are_told_as_rest_tells_them() -> None:
 def test_what_is_no_whole_tensor_is_told(made: Any) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # numpy's own words among them
         tensor_messages.decode(made, "y")
-    with serving(say(response(y=made))) as server, pytest.raises(ServerError, match="no prediction"):
+    with serving(say(response(y=made))) as server, pytest.raises(ServerError, match="one prediction"):
         GrpcClient(server.url).predict(b'{"instances": [[1]]}')
 
 
@@ -194,7 +194,7 @@ def test_silence_where_nothing_listens_and_strangers_are_told() -> None:
         GrpcClient(f"grpc://127.0.0.1:{free_port()}/v1/models/net").metadata()
     with (
         scripted.serving(finally_=scripted.say(scripted.answer(b"{}", 400))) as http,
-        pytest.raises(ServerError, match="speaks no gRPC") as told,
+        pytest.raises(ServerError, match="does not speak gRPC") as told,
     ):
         GrpcClient(http.url.replace("http", "grpc")).metadata()
     assert "gRPC port" in told.value.remedy

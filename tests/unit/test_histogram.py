@@ -68,7 +68,7 @@ def test_nothing_can_be_recorded_encoded_and_decoded() -> None:
 
 @pytest.mark.parametrize("text", ["", "no", "HISTFAAAAB54nJNpmSzMwMDAxAABzFCaEUoz2X+", "AAAA" * 50, "\u00e4"])
 def test_what_is_no_histogram_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no encoded HdrHistogram"):
+    with pytest.raises(ValueError, match="not an encoded HdrHistogram"):
         Histogram.decode(text)
 
 

@@ -414,13 +414,13 @@ def test_a_folder_may_hold_photos_and_requests(put: Put) -> None:
         ("none", None, "There is no file or folder"),
         ("empty", b"", "There is no photo and no file of JSON requests"),
         ("some.jsonl", b"", "holds no request"),
-        ("some.jsonl", b'{"instances": []}', "Line 1 of .* is no predict, classify or regress request"),
+        ("some.jsonl", b'{"instances": []}', "Line 1 of .* is not a predict, classify or regress request"),
         (
             "some.jsonl",
             b'{"examples": [{"x": [1, 1.5]}]}',
-            "Line 1 of .* is no predict, classify or regress request",
+            "Line 1 of .* is not a predict, classify or regress request",
         ),
-        ("some.jsonl", b"[1, 2]", "Line 1 of .* is no predict, classify or regress request"),
+        ("some.jsonl", b"[1, 2]", "Line 1 of .* is not a predict, classify or regress request"),
         ("some.jsonl", b"\xff", "cannot be read"),
     ],
 )

@@ -93,5 +93,5 @@ def test_a_name_that_nobody_knows_fails_every_request(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(("urls", "connections"), [([], 1), (["http://host/v1/models/net"], 0)])
 def test_a_load_needs_an_address_and_a_connection(urls: list[str], connections: int) -> None:
-    with pytest.raises(ValueError, match="make no load"):
+    with pytest.raises(ValueError, match="at least one of each"):
         Load(urls, 1, connections)

@@ -317,9 +317,7 @@ def test_a_version_that_is_there_is_never_replaced(settings: Settings, server: S
     other, _ = server.serve("/other", tar({"0002/saved_model.pb": b"x", "1/saved_model.pb": b"different"}))
     obtain.from_url(settings, "mine", first)
     before = tree(settings.paths.models)
-    with pytest.raises(
-        ModelError, match="mine@1 is there already, and what was to become mine@1 is different"
-    ) as caught:
+    with pytest.raises(ModelError, match="mine@1 is there already, and the new one is different") as caught:
         obtain.from_url(settings, "mine", other)
     assert str(settings.paths.models / "mine/1") in caught.value.remedy
     assert tree(settings.paths.models) == before
@@ -342,7 +340,7 @@ def test_a_version_that_somebody_replaced_is_not_taken_for_the_archives(
     model = got(obtain.from_url(settings, "mine", url))
     (model.folder / "saved_model.pb").write_bytes(b"somebody's own")
     assert got(obtain.ensure(settings, "mine")).origin.source == "changed"
-    with pytest.raises(ModelError, match="mine@1 is there already, and what was to become") as caught:
+    with pytest.raises(ModelError, match="mine@1 is there already, and the new one") as caught:
         obtain.from_url(settings, "mine", url)
     assert caught.value.remedy.startswith(f"Remove {model.folder} to replace it")
     shutil.rmtree(model.folder)  # as it says: the record that stays does no harm
@@ -673,7 +671,7 @@ def test_links_inside_the_folder_are_followed(settings: Settings, tmp_path: Path
     [
         ("variables/x", "../../secret", "is a link that leads out of"),
         ("variables/x", "/etc/hostname", "is a link that leads out of"),
-        ("variables/x", "..", "leads round in a circle"),
+        ("variables/x", "..", "circular link"),
         ("variables/x", "gone", "is a link that leads nowhere"),
     ],
 )
@@ -709,8 +707,8 @@ def test_a_pipe_is_refused(settings: Settings, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"readme": b""}, "is no SavedModel"),
-        ({"final/saved_model.pb": b""}, "is no SavedModel"),
+        ({"readme": b""}, "is not a SavedModel"),
+        ({"final/saved_model.pb": b""}, "is not a SavedModel"),
         ({"1/saved_model.pb": b"", "01/saved_model.pb": b""}, r"holds a version twice \(01, 1\)"),
     ],
 )

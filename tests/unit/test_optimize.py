@@ -462,7 +462,7 @@ def test_the_task_reads_the_requests_first(
     workshop: Workshop, checkout: standin.Checkout, tmp_path: Path
 ) -> None:
     (tmp_path / "some.jsonl").write_text('{"instances": []}')
-    with pytest.raises(Exit, match=r"Line 1 of .* is no predict, classify or regress request"):
+    with pytest.raises(Exit, match=r"Line 1 of .* is not a predict, classify or regress request"):
         build.optimized(checkout.context(), engine="local", inputs=str(tmp_path / "some.jsonl"))
     assert workshop.ran == []
 

@@ -48,7 +48,7 @@ def test_with_cores_enough_the_client_has_one(cores: list[CPUs], servers: CPUs, 
         (single(2), "client and servers share CPUs 0-1: 2 cores, and 4 are needed to keep them apart"),
         (double(2), "client and servers share CPUs 0-3: 2 cores, and 4 are needed to keep them apart"),
         (double(3), "client and servers share CPUs 0-5: 3 cores, and 4 are needed to keep them apart"),
-        (None, "client and servers share: this system keeps no program to certain CPUs"),
+        (None, "client and servers share: this system cannot pin programs to CPUs"),
     ],
 )
 def test_with_fewer_nothing_is_split_and_that_is_said(cores: list[CPUs] | None, told: str) -> None:
@@ -127,5 +127,5 @@ def test_a_system_without_masks_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("sched_getaffinity", "sched_setaffinity"):
         monkeypatch.delattr(os, name, raising=False)
     assert pinning.usable() is None
-    with pytest.raises(SettingError, match="keeps no program to certain CPUs"), confined((0,)):
+    with pytest.raises(SettingError, match="cannot pin programs to CPUs"), confined((0,)):
         pass

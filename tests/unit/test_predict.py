@@ -39,7 +39,7 @@ def test_a_variant_that_does_not_exist_is_told(settings: Settings) -> None:
     [
         ("none.jpg", None, "There is no photo or folder"),
         ("none.jsonl", None, "cannot be read"),
-        ("some.jsonl", b"{}", "is no predict, classify or regress request"),
+        ("some.jsonl", b"{}", "is not a predict, classify or regress request"),
     ],
 )
 def test_what_cannot_be_sent_is_told_first(

@@ -141,7 +141,7 @@ def test_what_only_one_run_says_has_its_name() -> None:
     other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"), comparisons=narrow)
     content = saved(DONE, replace(DONE, verdict=other))
     assert record.notes(content) == [
-        "optimized: measured in 2 rounds, until 75 s were over",
+        "optimized: measured in 2 rounds, until 75 s had passed",
         "another: measured in 2 rounds, until the interval was narrower than 2%",
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
         "to compare p99 too, 1324 requests are needed, and this run has 672",
@@ -223,7 +223,7 @@ def test_the_table_is_that_of_the_design() -> None:
     )
     assert content["runs"][0]["notes"] == [
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
-        "measured in 2 rounds, until 75 s were over",
+        "measured in 2 rounds, until 75 s had passed",
         "to compare p99 too, 1324 requests are needed, and this run has 672",
         "weights: seeded: timings hold, classes mean nothing",
     ]
@@ -287,7 +287,7 @@ def test_two_models_and_servers_of_others_are_named() -> None:
     assert record.head(mixed).startswith("resnet@1538687457 and resnet@2 · local engine")
     assert record.rows(mixed)[1]["variant"] == "there:8501/resnet"
     both = saved(replace(DONE, engine=None, verdict=replace(COMPARED, baseline=theirs, candidate=theirs)))
-    assert record.head(both).startswith("resnet@2 · servers that were there")
+    assert record.head(both).startswith("resnet@2 · servers not started here")
     assert "tensorflow" in mixed["versions"]
     assert "tensorflow" not in both["versions"], "nobody knows by what it executes"
     assert not any("seeded" in note for note in record.notes(both))

@@ -113,7 +113,7 @@ def test_attempts_are_counted_anew_when_bytes_arrive(server: Server) -> None:
 def test_a_connection_that_brings_nothing_more_is_given_up(server: Server) -> None:
     url, resource = server.serve("/file", CONTENT, cuts=[300_000, 0, 0, 0, 0, 0])
     with pytest.raises(
-        DownloadError, match=r"broke off after .* of 976.6 KiB and could not be taken up"
+        DownloadError, match=r"stopped after .* of 976.6 KiB and could not be resumed"
     ) as caught:
         fetch(url)
     assert not isinstance(caught.value, Unreachable)
@@ -122,7 +122,7 @@ def test_a_connection_that_brings_nothing_more_is_given_up(server: Server) -> No
 
 def test_fewer_bytes_than_announced_are_noticed(server: Server) -> None:
     url, _ = server.serve("/file", CONTENT, announced_extra=10, ranges=False)
-    with pytest.raises(DownloadError, match=r"broke off after 976.6 KiB"):
+    with pytest.raises(DownloadError, match=r"stopped after 976.6 KiB"):
         fetch(url)
 
 
@@ -167,7 +167,7 @@ def test_pauses_grow(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_stays_busy_is_given_up(server: Server) -> None:
     url, _ = server.serve("/file", CONTENT, statuses=[(503, {})] * 9)
     with pytest.raises(
-        DownloadError, match="cannot be had: it answers HTTP 503 Service Unavailable"
+        DownloadError, match="is not available: it answers HTTP 503 Service Unavailable"
     ) as caught:
         fetch(url)
     assert not isinstance(caught.value, Unreachable)

@@ -149,7 +149,7 @@ def test_other_cpus_governors_and_limits_are_told() -> None:
     assert folders.warnings(a, run("performance", Pinning((0, 1, 2), (3,)), 4 << 30)) == []
     assert folders.warnings(a, run(None, None, 2 << 30)) == [
         "the CPU governors differ: performance and None",
-        "who ran on which CPUs differs: servers run on CPUs 0-2, the client on CPU 3 and None",
+        "the CPUs of servers and client differ: servers run on CPUs 0-2, the client on CPU 3 and None",
         "the limits of the servers differ: 4.0 GiB memory, 4096 processes and 2.0 GiB memory, 4096 processes",
     ]
     assert folders.warnings(a, saved(replace(DONE, hardware=replace(DONE.hardware, governor="performance"))))[

@@ -177,5 +177,5 @@ def test_encoded_photos() -> None:
 def test_ranges_of_pixels() -> None:
     assert samples.check_pixels("") is None
     assert samples.check_pixels("0..255") == "0..255"
-    with pytest.raises(SuiteError, match="is no range of pixels"):
+    with pytest.raises(SuiteError, match="is not a range of pixels"):
         samples.check_pixels("0..2")

@@ -124,7 +124,7 @@ def test_a_version_that_somebody_replaced_is_not_what_its_record_says(settings: 
     (folder / "saved_model.pb").write_bytes(b"another graph")
     origin = store.find(settings.paths, "resnet").origin
     assert origin == Origin("changed", str(folder), None, store.content_digest(folder))
-    assert origin.warning == origin.summary == "weights: changed by somebody since they were brought in"
+    assert origin.warning == origin.summary == "weights: changed since they were brought in"
     assert not store.is_ours(folder)
     (folder / "saved_model.pb").write_bytes(b"graph")
     assert store.find(settings.paths, "resnet").origin.source == "official"

@@ -117,7 +117,7 @@ def test_a_version_that_is_there_with_another_content_stays(settings: Settings, 
     bring("mine", zipped(inside("3")))
     before = tree(settings.paths.models / "mine")
     for content in (zipped({"3/saved_model.pb": b"other"}), zipped({"x/saved_model.pb": b"other"})):
-        with pytest.raises(ModelError, match="mine@3 is there already, and what was to become"):
+        with pytest.raises(ModelError, match="mine@3 is there already, and the new one"):
             bring("mine@3", content)
     assert tree(settings.paths.models / "mine") == before
 

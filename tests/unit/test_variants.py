@@ -70,7 +70,7 @@ def test_a_malformed_one_is_told(settings: Settings, table: Mapping[str, Any], p
         found(settings, table)
     assert told.value.problem.startswith("The variant 'mine' has ")
     assert problem in told.value.problem
-    assert told.value.remedy == "Mend variants.mine in invoke.yaml."
+    assert told.value.remedy == "Fix variants.mine in invoke.yaml."
 
 
 # On Docker
@@ -125,8 +125,8 @@ def test_one_that_is_not_for_an_engine(settings: Settings) -> None:
         ({"image": "embedded", "backend": "serving"}, "backend 'serving', not one of: tensorflow, openvino"),
         ({"image": "stock", "backend": "onnx"}, "backend 'onnx'"),
         ({"image": "stock", "arguments": "'--open"}, "arguments with a quote that is not closed"),
-        ({"image": "stock", "arguments": 7}, "arguments that are no list"),
-        ({"image": "stock", "environment": ["A=1"]}, "an environment that is no table"),
+        ({"image": "stock", "arguments": 7}, "arguments that are not a list"),
+        ({"image": "stock", "environment": ["A=1"]}, "an environment that is not a table"),
     ],
 )
 def test_a_malformed_one_on_docker_is_told(
@@ -135,7 +135,7 @@ def test_a_malformed_one_on_docker_is_told(
     with pytest.raises(SettingError) as told:
         on_docker(settings, **table)
     assert problem in told.value.problem
-    assert told.value.remedy == "Mend variants.mine in invoke.yaml."
+    assert told.value.remedy == "Fix variants.mine in invoke.yaml."
 
 
 def test_sides_and_what_belongs_into_one_do_not_mix(settings: Settings) -> None:

@@ -423,9 +423,9 @@ OTHER = scored(9, 0.3)
 def test_too_many_failed_requests_spoil_the_verdict() -> None:
     assert told(FASTER, 0.013, errors=6).problem is None
     spoiled = told(FASTER, 0.013, errors=14)
-    assert spoiled.problem == "14 of 686 requests to stock failed, and 1% may"
+    assert spoiled.problem == "14 of 686 requests to stock failed; 1% are allowed"
     assert spoiled.sentence == (
-        "optimized and stock are not comparable: 14 of 686 requests to stock failed, and 1% may."
+        "optimized and stock are not comparable: 14 of 686 requests to stock failed; 1% are allowed."
     )
 
 

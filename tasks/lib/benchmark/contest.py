@@ -250,7 +250,7 @@ class _Run:
             )
 
     def _limit(self, *both: Contestant) -> float:
-        """What precisions allow. A server of somebody else's is held to the strictest one."""
+        """What precisions allow. A server that this suite did not start is held to the strictest limit."""
         allowed = self.settings.optimize.max_difference
         return max(allowed.get(one.precision, min(allowed.values())) for one in both)
 
@@ -332,15 +332,13 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
 
 
 def _pinning(settings: Settings, asked: Sequence[Asked]) -> Pinning | None:
-    """All servers on the same CPUs, which those of somebody else cannot be put on; None if all are such."""
+    """All servers on the same CPUs; None if this suite started none of them."""
     theirs = [one.name for one in asked if one.urls]
     if len(theirs) == len(asked):
         return None
     if theirs:
         usable = pinning.usable() or ()
-        return Pinning(
-            settings.serve.cpus or usable, usable, f"{theirs[0]} is not this suite's to put on any"
-        )
+        return Pinning(settings.serve.cpus or usable, usable, f"{theirs[0]} was not started by this suite")
     return pinning.plan(settings.serve.cpus, hardware.cores())
 
 
@@ -381,8 +379,8 @@ def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> Non
         if min_ratio is not None and one.p50 is not None and one.p50.is_below(min_ratio):
             raise GateFailed(
                 f"{one.candidate.name} is {one.p50.interval.ratio:.{one.p50.interval.digits}f}x as fast as "
-                f"{one.baseline.name}{one.plan.how}, with certainty below --min-ratio {min_ratio:g}.",
-                "Make it faster, or lower the gate.",
+                f"{one.baseline.name}{one.plan.how}, reliably below --min-ratio {min_ratio:g}.",
+                "Make it faster, or lower --min-ratio.",
             )
 
 

@@ -1,7 +1,6 @@
 """The contestants of a benchmark: what a person names, and the servers that it means.
 
-Servers that run already are used, others are started, and those that are nobody's of this suite are
-asked as they are.
+Running servers are used, others are started. Servers that this suite did not start are used as they are.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Asked:
     reference: str | None = None
     """NAME@VERSION; None for the model that the benchmark is of."""
     urls: tuple[str, ...] = ()
-    """Addresses of a model on servers of anybody, without ":predict"; several are replicas."""
+    """Addresses of a model on any servers, without ":predict"; several are replicas."""
 
     @property
     def protocol(self) -> str | None:
@@ -74,13 +73,13 @@ def _address(text: str) -> Asked:
             usable = False
         if usable and parts.username is not None:
             raise SettingError(
-                f"The address of {parts.hostname} holds a user name, and a benchmark sends none.",
-                "Give an address that asks for none, such as one behind the proxy that asks.",
+                f"The address of {parts.hostname} contains a user name, and benchmarks do not log in.",
+                "Give an address that needs no login, such as one behind the proxy.",
             )
         if url.startswith("https://"):
             raise SettingError(
-                f"{public(url)!r} is encrypted, and what is measured is HTTP without that.",
-                "Give the server's own http:// address, behind what ends the encryption.",
+                f"{public(url)!r} is encrypted, and benchmarks measure plain HTTP.",
+                "Give the server's own http:// address, behind the TLS proxy.",
             )
         if not usable or "/v1/models/" not in url:
             raise SettingError(
@@ -168,7 +167,7 @@ def _served(url: str, timeout: float) -> str:
         spec = client_for(url, timeout).metadata()["model_spec"]
         name = str(spec["name"])
         if not name.isprintable():
-            raise ValueError("a name that would take hold of the terminal")
+            raise ValueError("a name with control characters")
         return f"{name}@{int(spec['version'])}"
     except (KeyError, TypeError, ValueError):
         raise ServerError(

@@ -1,6 +1,6 @@
 """TensorFlow Serving's gRPC API, for single requests: what tasks.lib.client.rest is for REST.
 
-It takes and gives the same as its REST sibling, JSON in and out, so that whoever asks need not know
+It takes and gives the same as its REST sibling, JSON in and out, so that a caller need not know
 over what. The benchmark's hot loop is tasks.lib.measure.load.
 """
 
@@ -73,7 +73,7 @@ class GrpcClient:
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         except ValueError as error:
             raise ServerError(
-                f"{self.url} answers what is no prediction for each instance: {error}.",
+                f"{self.url} does not answer each instance with one prediction: {error}.",
                 "Measure over REST, or give the model outputs with a batch dimension.",
             ) from None
         return {"predictions": [next(iter(row.values())) for row in rows] if len(columns) == 1 else rows}
@@ -127,7 +127,7 @@ class GrpcClient:
                 self._exchange(wire, selector, replica.request(content))
             except NotGrpc:
                 raise ServerError(
-                    f"What answers at {self.url} speaks no gRPC.",
+                    f"The server at {self.url} does not speak gRPC.",
                     "Give the server's gRPC port (TensorFlow Serving's is 8500), or leave gRPC out.",
                 ) from None
             except OSError as error:

@@ -271,7 +271,7 @@ def _fields(block: bytes) -> Mapping[str, str]:
     try:
         return {str(name): str(value) for name, value in decoder.decode(block)}
     except HPACKError as error:
-        raise NotGrpc(f"answered in no HTTP/2: {error}") from error
+        raise NotGrpc(f"the answer is not HTTP/2: {error}") from error
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

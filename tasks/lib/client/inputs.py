@@ -187,7 +187,7 @@ def _sample(place: Path, number: int, line: str) -> Sample:
             raise ValueError("no instances")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SuiteError(
-            f"Line {number} of {str(place)!r} is no predict, classify or regress request.",
+            f"Line {number} of {str(place)!r} is not a predict, classify or regress request.",
             'Write requests such as {"instances": [[1.0, 2.0]]}, {"inputs": [[1.0, 2.0]]} or '
             '{"examples": [{"x": 1.0}]}, one a line.',
         ) from None

@@ -30,7 +30,7 @@ class RestWire(Wire):
     _parser: Any = None
 
     def rest(self, events: int) -> None:
-        self.discard()  # the server closes it, or says what nobody asked for
+        self.discard()  # the server closes it, or says what was not asked for
 
     def close(self) -> None:
         super().close()
@@ -41,7 +41,7 @@ class RestWire(Wire):
         status = int(self._parser.get_status_code())
         if status >= 200:  # below it is an interim one; the answer is still to come
             # Asked only now: the parser has forgotten it as soon as this returns. After an answer that
-            # nobody asked for, or that came before the whole request was sent, nothing would fit any more.
+            # no one asked for, or that came before the whole request was sent, nothing would fit any more.
             first = self.succeeded is None
             self.reusable = first and not self._unsent and self._parser.should_keep_alive()
             if first:
@@ -63,4 +63,4 @@ class RestWire(Wire):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise ConnectionError(f"answered in no HTTP/1.1: {error}") from error
+            raise ConnectionError(f"the answer is not HTTP/1.1: {error}") from error

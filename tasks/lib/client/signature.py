@@ -23,7 +23,7 @@ class Tensor:
     dtype: str
     """TensorFlow's name: DT_STRING, DT_FLOAT, ..."""
     shape: tuple[int | None, ...] | None
-    """None stands for a size, or a rank, that is not fixed."""
+    """None for a size, or a rank, that is not fixed."""
 
     @property
     def is_image_bytes(self) -> bool:

@@ -33,7 +33,7 @@ class Replica(ABC):
             raise ServerError(f"{url} has no valid port.", "Give it a port between 1 and 65535.") from None
         if not parts.hostname:
             raise ServerError(
-                f"{url} is no address that can be measured.",
+                f"{url} is not an address that can be measured.",
                 "Give an address that begins with http:// or grpc:// and names a host.",
             )
         self.number = number
@@ -55,7 +55,7 @@ class Replica(ABC):
         """A new connection, still to be made."""
 
     def addresses(self) -> list[tuple[socket.AddressFamily, Any]]:
-        """What the host's name stands for. Raises OSError if nobody knows it."""
+        """The addresses of the host's name. Raises OSError if it has none."""
         if not self._addresses:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
             self._addresses = [(family, address) for family, _, _, _, address in found]
@@ -94,7 +94,7 @@ class Wire(ABC):
     def connect(self) -> None:
         """Begin to connect; `proceed` goes on with it."""
         self._untried = iter(self.replica.addresses())
-        self._try_next(ConnectionError("the name stands for no address"))
+        self._try_next(ConnectionError("the name has no address"))
 
     def send(self, request: bytes, began: float) -> None:
         """Send a prepared request, or as much as goes out at once; `proceed` does the rest."""
@@ -134,7 +134,7 @@ class Wire(ABC):
         self.connecting = self._dialling = False
 
     def discard(self) -> None:
-        """Close it, and let nobody take it for an idle one."""
+        """Close it, and never take it for an idle one."""
         self.close()
         if self in self.replica.idle:
             self.replica.idle.remove(self)

@@ -73,7 +73,7 @@ def full(shown: str, what: str, needed: int, room: int) -> DownloadError:
     return DownloadError(
         f"The disk that holds {shown} is too full: {what} needs at least {console.size(needed)} there, "
         f"and {console.size(room)} are free.",
-        "Make room, or choose a folder on another disk with INVOKE_PATHS_MODELS.",
+        "Free disk space, or choose a folder on another disk with INVOKE_PATHS_MODELS.",
     )
 
 
@@ -88,7 +88,7 @@ def unwritable(shown: str, error: OSError) -> DownloadError:
     if is_full(error):
         return DownloadError(
             f"The disk that holds {shown} is full ({reason}).",
-            "Make room, or choose a folder on another disk with INVOKE_PATHS_MODELS.",
+            "Free disk space, or choose a folder on another disk with INVOKE_PATHS_MODELS.",
         )
     if error.errno in _FORBIDDEN:
         return DownloadError(
@@ -97,5 +97,5 @@ def unwritable(shown: str, error: OSError) -> DownloadError:
         )
     return DownloadError(
         f"Writing below {shown} failed ({reason}).",
-        "Look at what stands there, or choose another folder with INVOKE_PATHS_MODELS.",
+        "Look at what is there, or choose another folder with INVOKE_PATHS_MODELS.",
     )

@@ -1,6 +1,6 @@
 """What can go wrong, and what to do about it.
 
-    SuiteError                 exit 1: a mistake that the person can mend
+    SuiteError                 exit 1: a user error; the message says how to fix it
     ├── SettingError           a setting or flag has a value that cannot be used
     ├── ModelError             unknown model, no SavedModel, wrong version
     ├── DownloadError          an archive that cannot be fetched, trusted or unpacked

@@ -50,7 +50,7 @@ def plan(wanted: CPUs, cores: Sequence[CPUs] | None) -> Pinning:
     not tell.
     """
     if cores is None:
-        return Pinning(wanted, (), "this system keeps no program to certain CPUs")
+        return Pinning(wanted, (), "this system cannot pin programs to CPUs")
     usable = joined(cores)
     if not wanted:
         if len(cores) < FEWEST_CORES:
@@ -101,7 +101,7 @@ def _named(cpus: CPUs) -> str:
 
 @contextmanager
 def confined(cpus: CPUs) -> Iterator[None]:
-    """This thread, and the programs it starts meanwhile, on `cpus` only; wherever it is if there are none.
+    """This thread, and the programs it starts meanwhile, on `cpus` only; not moved if there are none.
 
     Raises SettingError if they are not there.
     """
@@ -109,7 +109,7 @@ def confined(cpus: CPUs) -> Iterator[None]:
         yield
         return
     if not hasattr(os, "sched_setaffinity"):
-        raise SettingError("This system keeps no program to certain CPUs.", "Set serve.cpus to auto.")
+        raise SettingError("This system cannot pin programs to CPUs.", "Set serve.cpus to auto.")
     before = os.sched_getaffinity(0)
     try:
         try:

@@ -91,7 +91,7 @@ def spawn(
 def wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
     """Wait up to `timeout` seconds for a process that `spawn` has started; its exit status, None if it runs.
 
-    Popen.wait(timeout) and Popen.poll are not for a process that an interruption shall end: one that
+    Popen.wait(timeout) and Popen.poll are not for a process that an interruption must end: one that
     arrives just after they took their lock leaves it taken, and the next wait never returns (CPython
     3.11 on a busy machine: about once in 100 interruptions).
     """
@@ -108,7 +108,7 @@ def wait(process: subprocess.Popen[bytes], timeout: float) -> int | None:
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:
-    """Leave a running child to itself: Python shall neither wait for it nor complain that nobody did."""
+    """Detach a running child, so that Popen neither waits for it nor warns."""
     if process.poll() is None:
         process.returncode = 0
 
@@ -120,7 +120,7 @@ def identify(pid: int, marker: str) -> Identity | None:
 
 
 def child(process: subprocess.Popen[bytes], marker: str) -> Identity:
-    """The identity of a process that `spawn` has just started and nobody has waited for.
+    """The identity of a process that `spawn` has just started and no one has waited for.
 
     Known without looking at its environment, which Linux shows as empty until exec is done.
     """
@@ -241,7 +241,7 @@ def terminate(identity: Identity, grace: float) -> bool:
 def end_child(process: subprocess.Popen[bytes], marker: str) -> None:
     """End a process that `spawn` has started, whatever point it has come to, and collect it."""
     terminate(child(process, marker), JOB_GRACE)
-    # Not recognised yet, as its exec was not done. Nobody has collected it, so its id is its own.
+    # Not recognised yet, as its exec was not done. It has not been collected, so its id is its own.
     process.kill()
     process.wait()
 

@@ -39,7 +39,7 @@ class Download:
     timeout: float
     """Seconds without a byte before a connection counts as broken."""
     retries: int
-    """Further attempts after a broken or refused one, counted anew whenever bytes have arrived."""
+    """Further attempts after a broken or refused one, counted again from zero whenever bytes have arrived."""
     pause: float
     """Seconds before the first further attempt; each one after it waits about twice as long."""
 
@@ -289,7 +289,7 @@ class _Source:
         return f"The setting {'.'.join(keys)} (or INVOKE_{'_'.join(keys).upper()})"
 
     def _wrong(self, keys: tuple[str, ...], what: str) -> SettingError:
-        return SettingError(f"{self._name(keys)} {what}.", "Mend it in invoke.yaml or in the environment.")
+        return SettingError(f"{self._name(keys)} {what}.", "Fix it in invoke.yaml or in the environment.")
 
     def text(self, *keys: str) -> str:
         value = self._find(keys)
@@ -301,7 +301,7 @@ class _Source:
         return text
 
     def text_or_none(self, *keys: str) -> str:
-        """A text; "none" stands for an empty one."""
+        """A text; "none" means an empty one."""
         text = self.text(*keys)
         return "" if text == "none" else text
 

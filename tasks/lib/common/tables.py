@@ -22,7 +22,7 @@ def check_format(name: str) -> str:
 def render(rows: Sequence[Mapping[str, object]], format: str = "text") -> str:
     """`rows` as a table; the keys of the first row are the columns.
 
-    Values are printed as they are, so whoever calls rounds them; JSON keeps numbers as numbers.
+    Values are printed as they are, so the caller rounds them; JSON keeps numbers as numbers.
     """
     check_format(format)
     if format == "json":

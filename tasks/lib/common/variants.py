@@ -128,14 +128,14 @@ def _arguments(name: str, fields: Mapping[str, Any]) -> tuple[str, ...]:
         except ValueError:
             raise _wrong(name, "arguments with a quote that is not closed") from None
     if not isinstance(value, (list, tuple)):
-        raise _wrong(name, "arguments that are no list")
+        raise _wrong(name, "arguments that are not a list")
     return tuple(str(word) for word in value)
 
 
 def _environment(name: str, fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     value = fields.get("environment") or {}
     if not hasattr(value, "keys"):
-        raise _wrong(name, "an environment that is no table of names and values")
+        raise _wrong(name, "an environment that is not a table of names and values")
     return tuple((str(key), str(value[key])) for key in value)
 
 
@@ -154,4 +154,4 @@ def _listed(names: set[Any]) -> str:
 
 
 def _wrong(name: str, what: str) -> SettingError:
-    return SettingError(f"The variant {name!r} has {what}.", f"Mend variants.{name} in invoke.yaml.")
+    return SettingError(f"The variant {name!r} has {what}.", f"Fix variants.{name} in invoke.yaml.")

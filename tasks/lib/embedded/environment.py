@@ -287,13 +287,14 @@ def _build(settings: Settings) -> None:
     except OSError as error:
         raise EnvironmentBuildError(
             f"The embedded environment cannot be built: {error.strerror or error}.",
-            f"Make room and access at {settings.paths.shown(folder)}, or set INVOKE_PATHS_ENVIRONMENT.",
+            f"Free disk space, and check the permissions of {settings.paths.shown(folder)}, or set "
+            "INVOKE_PATHS_ENVIRONMENT.",
         ) from error
 
 
 REMEDIES = (
     # (what the log of pip or venv says, what to do)
-    (r"No space left on device|Disk quota exceeded", "Free 3 GB of disk space and call it again."),
+    (r"No space left on device|Disk quota exceeded", "Free 3 GB of disk space and try again."),
     (
         r"DO NOT MATCH THE HASHES",
         "A package differs from the one that was tested: clear pip's cache with `pip cache purge`, and "

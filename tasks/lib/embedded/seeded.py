@@ -1,6 +1,6 @@
 """The worked example's stand-in: the same architecture with seeded weights, built here.
 
-It serves where the official archive cannot be reached. What it is made of stands in
+It is used where the official archive cannot be reached. It is defined in
 docker/embedded/embedded_server/seeded.py, which runs in the embedded environment.
 """
 

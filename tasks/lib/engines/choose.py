@@ -51,7 +51,7 @@ def _automatic(settings: Settings, needed: Sequence[str]) -> Engine:
                 return _local_if_it_can(settings, needed, reason)
     except (DockerError, variants.NotOnEngine) as error:
         return _local_if_it_can(settings, needed, error.problem.rstrip("."))
-    console.note(f"engine: docker ({engine} answers and has what is needed)")
+    console.note(f"engine: docker ({engine} answers and has the images)")
     return engine
 
 
@@ -62,7 +62,7 @@ def _local_if_it_can(settings: Settings, needed: Sequence[str], reason: str) -> 
         except variants.NotOnEngine:
             raise SettingError(
                 f"The variant {name!r} is for Docker only, and there it cannot be served: {reason}.",
-                "Call it with --engine docker to see what to do, or choose another variant.",
+                "Use --engine docker to see what to do, or choose another variant.",
             ) from None
     return _local(settings, reason)
 
@@ -83,5 +83,5 @@ def all_engines(settings: Settings) -> list[Engine]:
         engines.append(_docker(settings))
     except DockerError as error:
         if settings.engine == "docker":
-            console.note(f"{error.problem} Its servers, if there are any, are not seen.")
+            console.note(f"{error.problem} Its servers, if any, are not listed.")
     return engines

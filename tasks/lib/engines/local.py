@@ -123,11 +123,13 @@ class LocalEngine:
         with self.locked():
             record = self._read(server.id)
             if record is not None:
-                # So that whoever lists the servers meanwhile does not take it for one that died.
+                # So that a call that lists the servers meanwhile does not take it for one that died.
                 self._write(replace(record, state=STOPPING))
         for identity in self._processes(server.id, record):
             if processes.terminate(identity, grace):
-                console.note(f"{server} did not end within {grace:g} s of being asked to, and was killed")
+                console.note(
+                    f"{server} did not end within {grace:g} s after the request to stop, and was killed"
+                )
         with self.locked():
             self._forget(server.id)
 
@@ -219,11 +221,11 @@ class LocalEngine:
         except OSError as error:
             raise ServerError(
                 f"The server's record cannot be written: {error.strerror}.",
-                f"Make room and access at {self._settings.paths.shown(self._folder)}.",
+                f"Free disk space, and check the permissions of {self._settings.paths.shown(self._folder)}.",
             ) from error
 
     def _read(self, server_id: str) -> Record | None:
-        """None if there is no record, or one that nobody can read: its process is then without one."""
+        """None if there is no record, or an unreadable one: its process is then without one."""
         try:
             return Record.from_json(self._path(server_id).read_text())
         except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -322,7 +324,7 @@ class LocalEngine:
         except OSError as error:
             raise ServerError(
                 f"The server cannot be started: {error.strerror} ({argv[0]}).",
-                "Build its environment anew with `invoke teardown --environment build.embedded`.",
+                "Build its environment again with `invoke teardown --environment build.embedded`.",
             ) from error
         try:
             self._write(replace(record, process=processes.child(process, mark)))

@@ -17,7 +17,7 @@ STEP = 2
 """Every other port is tried: by default REST gets the odd ones, and gRPC the even ones below them."""
 TRIED = 100
 STARTS_TRIED = 3
-"""A server that finds its port taken once it has loaded is started anew on another one."""
+"""A server that finds its port taken once it has loaded is started again on another one."""
 
 
 class PortLost(ServerError):
@@ -65,7 +65,7 @@ def _first_free(host: str, first: int, taken: Container[int], setting: str) -> i
 
 
 def lost(server: Server) -> int | None:
-    """The port of a server that did not come up which somebody else has; None if it is not that."""
+    """The port of a server that did not come up and that another program has; None if none is taken."""
     return next((p for p in (server.rest_port, server.grpc_port) if not is_free(server.host, p)), None)
 
 

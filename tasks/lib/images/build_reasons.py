@@ -18,7 +18,7 @@ MEMORY = re.compile(
 """What the kernel's out-of-memory killer leaves behind: in the shell, in gcc, and in Bazel."""
 
 KILLED = re.compile(r"^exit code: 137$", re.MULTILINE)
-"""Nothing else was said: it may have been somebody's `docker kill` too."""
+"""Nothing else was said: it may also have been a `docker kill`."""
 BASE_IMAGES = {
     "devel": "INVOKE_BUILD_BASE_IMAGE",
     "optimized": "INVOKE_BUILD_SERVING_BASE_IMAGE",
@@ -27,7 +27,7 @@ BASE_IMAGES = {
 """What names the image that each kind is built on."""
 GONE = (
     "the Docker Engine went away",
-    "Look at its log (`journalctl -u docker`), start it and call it again.",
+    "Look at its log (`journalctl -u docker`), start it and try again.",
 )
 
 REASONS = (
@@ -35,7 +35,7 @@ REASONS = (
     (
         r"No space left on device|Disk quota exceeded",
         "the disk at Docker's data folder is full",
-        "Make room there (`docker system df`, `docker builder prune`) and call it again.",
+        "Free disk space there (`docker system df`, `docker builder prune`) and try again.",
     ),
     (
         r"Remote branch \S+ not found|couldn't find remote ref|did not match any (file|branch)",
@@ -44,12 +44,12 @@ REASONS = (
     ),
     (
         r"toomanyrequests|rate limit",
-        "the registry has had too many requests from here",
+        "the registry limits requests, and the limit is reached",
         "Wait, or log in with `docker login`.",
     ),
     (
         r"unauthorized|authentication required|no basic auth credentials|incorrect username or password",
-        "the registry wants other credentials",
+        "the registry refuses the credentials",
         "Log in with `docker login`, and check the image names under `build` in invoke.yaml.",
     ),
     (
@@ -57,14 +57,14 @@ REASONS = (
         r"repository name not known|invalid reference format|"
         # BuildKit. A command or a file to copy that is missing is "not found" as well.
         r"(?:source metadata for|LLB definition:|failed to solve:) (?:\S+: )*\S+:\S+: not found$",
-        "an image that it is built from does not exist, or is not yours to pull",
+        "an image that it is built from does not exist, or is private",
         "Check the base images under `build` in invoke.yaml, or log in with `docker login`.",
     ),
     (
         r"Could not resolve host|Temporary failure (in name resolution|resolving)|no such host|"
         r"Network is unreachable|Connection (refused|timed out|reset)|connection refused|i/o timeout|"
         r"Failed to connect|Could not connect|TLS handshake|context deadline exceeded",
-        "something that it loads cannot be reached",
+        "a download cannot be reached",
         "Check the network and the proxy (HTTP_PROXY and HTTPS_PROXY reach the build; one that listens on "
         "127.0.0.1 only with INVOKE_BUILD_NETWORK=host).",
     ),
@@ -72,12 +72,12 @@ REASONS = (
         r"certificate (verify failed|signed by unknown)|SSL certificate problem|CERTIFICATE_VERIFY_FAILED|"
         r"certificate verification failed",
         "a certificate is not trusted inside the build",
-        "If a proxy stands in between, name a base image that has its certificate with {base_image}.",
+        "If there is a proxy, name a base image that has its certificate with {base_image}.",
     ),
     (
         r"computed checksum did NOT match|checksum mismatch|DO NOT MATCH THE HASHES",
-        "something that was loaded is not what was tested",
-        "Call it again, and find out what the proxy or mirror in between has changed.",
+        "a download differs from what was tested",
+        "Try again, and find out what the proxy or mirror in between has changed.",
     ),
     (
         r"network \S+ not found|network mode \S+ not supported|is not supported by buildkit",
@@ -131,10 +131,10 @@ def explain(
 def _less(limits: Limits | None) -> str:
     """What to set so that a compilation takes less memory than it was allowed."""
     if limits is None:
-        return "End other programs, or add memory or swap, and call it again."
+        return "End other programs, or add memory or swap, and try again."
     fewer = max(1, limits.jobs // 2)
     memory = max(1024, limits.memory_mb * 2 // 3)
     return (
         f"It had INVOKE_BUILD_MEMORY_MB={limits.memory_mb} and INVOKE_BUILD_JOBS={limits.jobs}: set them to "
-        f"{memory} and {fewer}, or add memory or swap, and call it again."
+        f"{memory} and {fewer}, or add memory or swap, and try again."
     )

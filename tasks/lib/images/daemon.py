@@ -131,6 +131,6 @@ def _unreachable(path: str, error: OSError) -> DockerError:
 def _strange(path: str, error: Exception) -> DockerError:
     why = console.shortened(str(error).rstrip(". "))
     return DockerError(
-        f"The Docker Engine at {path} does not answer as it should: {why}.",
+        f"The Docker Engine at {path} gives an unexpected answer: {why}.",
         "Look at `docker version`, or use --engine local.",
     )

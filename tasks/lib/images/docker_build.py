@@ -113,7 +113,7 @@ class _Build:
         if there is not None:
             if recipe.is_fresh(self._client, self._recipe, there):
                 return recipe.built(self._recipe.name, there, was_there=True)
-            console.note(f"{self._recipe.name} was made from other inputs: it is built anew")
+            console.note(f"{self._recipe.name} was made from other inputs: it is built again")
         extra = self._preflight()
         if not self._settings.dry:
             self._remove_leftovers()
@@ -138,8 +138,8 @@ class _Build:
         made = recipe.image(self._client, self._recipe.name)
         if made is None:
             raise ImageBuildError(
-                f"build.{self._kind} ended well, but there is no image {self._recipe.name}.",
-                f"Somebody may have removed it: call it again, and look at {self._shown_log}.",
+                f"build.{self._kind} succeeded, but there is no image {self._recipe.name}.",
+                f"It may have been removed: try again, and look at {self._shown_log}.",
             )
         if there is not None and there.id != made.id:
             self._remove(there)
@@ -168,7 +168,7 @@ class _Build:
                 continue
             if image == devel:
                 if self._settings.dry:
-                    console.note(f"{image} is not there yet: `invoke build.devel` makes it")
+                    console.note(f"{image} does not exist yet: `invoke build.devel` builds it")
                     continue
                 raise ImageBuildError(
                     f"There is no image {devel}, which build.optimized takes the compiled server from.",
@@ -180,7 +180,7 @@ class _Build:
                 pull.pull(image, self._settings.docker.pull_timeout)
 
     def _facts(self) -> dict[str, str]:
-        """What the optimized image shall say of itself, as the devel image knows it."""
+        """What the optimized image says of itself, as the devel image knows it."""
         if self._kind != "optimized":
             return {}
         self._check_devel_is_fresh()
@@ -199,7 +199,7 @@ class _Build:
         wanted = recipe.recipe(self._settings, "devel")
         there = recipe.image(self._client, wanted.name)
         if there is not None and not recipe.is_fresh(self._client, wanted, there):
-            console.note(f"{wanted.name} was made from other inputs; `invoke build.devel` makes it anew")
+            console.note(f"{wanted.name} was made from other inputs; `invoke build.devel` makes it again")
 
     def _docker(self, argv: Sequence[str], label: str) -> None:
         """Run a docker command to its end, with its log followed. Raises ImageBuildError if it fails."""

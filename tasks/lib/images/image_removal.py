@@ -28,7 +28,7 @@ class Leftover:
 def find(client: DockerClient, settings: Settings) -> list[Leftover]:
     """What there is to remove, sorted by name.
 
-    An image that somebody made FROM ours inherits its labels; it is ours only if it is called so. Those
+    An image made FROM ours inherits its labels; it is ours only if it is called so. Those
     that have lost their name to a newer one got another when that was built. Raises DockerError.
     """
     import requests

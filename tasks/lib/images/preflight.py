@@ -101,8 +101,8 @@ def check_disk(info: Mapping[str, Any], kind: str, needed: float) -> None:
         raise ImageBuildError(
             f"build.{kind} needs {needed:g} GB at Docker's data folder {folder}, and "
             f"{console.size(free)} are free.",
-            "Make room (`docker system df` shows what Docker itself holds, `docker builder prune` removes "
-            f"its cache){asked}.",
+            "Free disk space (`docker system df` shows what Docker itself holds, `docker builder prune` "
+            f"removes its cache){asked}.",
         )
     console.note(f"disk: {console.size(free)} free at {folder}; the build needs {needed:g} GB")
 

@@ -45,7 +45,7 @@ def check_registry(image: str) -> None:
 def pull(image: str, timeout: float) -> None:
     """Pull the image, showing progress; after `timeout` seconds without news it counts as broken.
 
-    Raises DockerError. However this is left, the daemon stops pulling: it does when nobody listens.
+    Raises DockerError. However this is left, the daemon stops pulling: it does when no one listens.
     """
     repository, tag = _repository_and_tag(image)
     console.command(["docker", "pull", image])

@@ -95,7 +95,8 @@ def user(settings: Settings) -> str:
         return legal(os.environ.get("USER") or _login_name())
     if not NAMESPACE.fullmatch(wanted):
         raise SettingError(
-            f"The setting build.user (or INVOKE_BUILD_USER) is {wanted!r}, which no image can be called.",
+            f"The setting build.user (or INVOKE_BUILD_USER) is {wanted!r}, which cannot be part of an image "
+            "name.",
             "Use lower-case letters and digits, with single dots, dashes or underscores between them.",
         )
     return wanted

@@ -8,7 +8,8 @@ from tasks.lib.common import console
 from tasks.lib.common.errors import DockerError
 
 _ROOM = (
-    "Make room where Docker keeps its data (`docker info` names it; `docker system prune` removes leftovers)."
+    "Free disk space where Docker keeps its data (`docker info` names it; `docker system prune` removes "
+    "leftovers)."
 )
 _PLATFORM = "TensorFlow Serving's images exist for x86-64 only: use --engine local on other processors."
 
@@ -23,12 +24,12 @@ _PULLING = (
     ),
     (
         r"toomanyrequests|rate limit",
-        "The registry of {image} serves no more pulls for now.",
+        "The registry of {image} limits pulls, and the limit is reached.",
         "Wait, or log in: docker login {registry}.",
     ),
     (
         r"access denied|repository does not exist",
-        "The registry has no image {image}, or shows it only to those who may see it.",
+        "The registry has no image {image}, or it is private.",
         "Check its name, or log in: docker login {registry}.",
     ),
     (
@@ -59,7 +60,7 @@ _RUNNING = (
     ),
     (
         r"Requested CPUs are not available|cpuset",
-        "The Docker Engine has not all the CPUs that are wanted ({why}).",
+        "The Docker Engine does not have all the CPUs that are asked for ({why}).",
         "Change the setting serve.cpus.",
     ),
     (
@@ -69,12 +70,12 @@ _RUNNING = (
     ),
     (
         r"No such image",
-        "The image {image} has been removed meanwhile.",
-        "Call it again, so that it is pulled or built.",
+        "The image {image} was removed in the meantime.",
+        "Try again: the image is then pulled or built.",
     ),
     (
         r"executable file not found|no such file or directory|No command specified",
-        "The image {image} is no server's: it has no program to start ({why}).",
+        "The image {image} is not a server image: it has no program to start ({why}).",
         "Check the variant's image in invoke.yaml.",
     ),
 )
@@ -98,7 +99,7 @@ def anything(why: str) -> DockerError:
     """What went wrong with a container that is there already."""
     return DockerError(
         f"The Docker Engine refuses or does not answer: {_short(why)}.",
-        "Look at `docker info` and the log of the Docker Engine, and call it again.",
+        "Look at `docker info` and the log of the Docker Engine, and try again.",
     )
 
 

@@ -204,7 +204,7 @@ def compare_answers(
     scores: str | None,
     tolerances: Tolerances,
 ) -> Agreement:
-    """How alike pairs of answers are, each a value by output; the baseline's stands first."""
+    """How alike pairs of answers are, each a value by output; the baseline's comes first."""
     seen: dict[str, _Seen] = {}
     inputs = same = 0
     for a, b in answers:

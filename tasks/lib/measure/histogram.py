@@ -63,5 +63,5 @@ class Histogram:
         try:
             histogram._counts.decode_and_add(text)
         except (HdrCookieException, HdrLengthException, zlib.error, ValueError, IndexError) as reason:
-            raise ValueError(f"this is no encoded HdrHistogram of latencies: {reason}") from reason
+            raise ValueError(f"this is not an encoded HdrHistogram of latencies: {reason}") from reason
         return histogram

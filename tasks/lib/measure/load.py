@@ -83,7 +83,9 @@ class Load:
 
     def __init__(self, urls: Sequence[str], timeout: float, connections: int = 1) -> None:
         if not urls or connections < 1:
-            raise ValueError(f"{len(urls)} addresses and {connections} connections make no load")
+            raise ValueError(
+                f"{len(urls)} addresses, {connections} connections: at least one of each is needed"
+            )
         self.urls = tuple(urls)
         self._replicas = [_replica(number, url) for number, url in enumerate(urls)]
         self._timeout = timeout
@@ -294,7 +296,7 @@ class Load:
 
 
 def _replica(number: int, url: str) -> Replica:
-    """The address `url`; its scheme says what is spoken there. Raises ServerError if nobody speaks that."""
+    """The address `url`; its scheme says what is spoken there. Raises ServerError for an unknown one."""
     scheme = url.partition("://")[0]
     if scheme == "http":
         return RestReplica(number, url)
@@ -303,6 +305,6 @@ def _replica(number: int, url: str) -> Replica:
 
         return PredictReplica(number, url)
     raise ServerError(
-        f"{url} is no address that can be measured.",
+        f"{url} is not an address that can be measured.",
         "Give an address that begins with http:// (REST) or grpc://.",
     )

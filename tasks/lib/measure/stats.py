@@ -125,7 +125,7 @@ def margin(control: Interval) -> float:
 
 
 def differs(interval: Interval, noise: float) -> int:
-    """1 if the ratio is above 1 beyond interval and noise, -1 if below, 0 if nobody can tell."""
+    """1 if the ratio is above 1 beyond interval and noise, -1 if below, 0 if it cannot be told."""
     if interval.low > 1 + noise:
         return 1
     if interval.high < 1 / (1 + noise):

@@ -13,7 +13,7 @@ from tasks.lib.common.errors import SettingError
 from tasks.lib.common.values import number
 
 EVERY = ""
-"""Stands for all outputs that are not named."""
+"""Means all outputs that are not named."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Tolerances:
     relative: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, output: str, unit: float) -> Tolerance:
-        """That of one output, whose differences count in `unit` where nobody has asked for anything.
+        """That of one output, whose differences count in `unit` if the user did not ask for anything else.
 
         Where only one of the two was asked for, the other is 0.
         """

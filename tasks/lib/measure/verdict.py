@@ -101,11 +101,11 @@ class Comparison:
     interval: stats.Interval
     """Of how many times as good the candidate is: above 1 it is faster."""
     noise: float
-    """The A/A margin: 0.013 stands for 1.3 %."""
+    """The A/A margin: 0.013 means 1.3 %."""
 
     @property
     def outcome(self) -> int:
-        """1 if the candidate is better beyond interval and noise, -1 if it is worse, 0 if nobody can tell."""
+        """1 if the candidate is reliably better, -1 if it is worse, 0 if it cannot be told."""
         return stats.differs(self.interval, self.noise)
 
     def is_below(self, ratio: float) -> bool:
@@ -183,7 +183,7 @@ def failures(contestant: Contestant, measured: Measurement, plan: Plan) -> str |
     if measured.errors <= plan.max_errors * total:
         return None
     part = f"{measured.errors} of {total} requests to {contestant.name} failed"
-    return f"{part}, and {100 * plan.max_errors:g}% may"
+    return f"{part}; {100 * plan.max_errors:g}% are allowed"
 
 
 def measure(blocks: Sequence[Block]) -> Measurement:

@@ -162,7 +162,7 @@ def refusal(settings: Settings, model: Model, asked: str) -> Refusal | None:
 
 
 def remember_refusal(settings: Settings, model: Model, asked: str, why: Refusal) -> None:
-    """Keep why the precision `asked` for (AUTO, ANY, or one) cannot be had. Raises OSError."""
+    """Keep why the precision `asked` for (AUTO, ANY, or one) is not available. Raises OSError."""
     _write_refusals(settings, model, {**_refusals(settings, model), asked: why})
 
 

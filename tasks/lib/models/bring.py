@@ -62,11 +62,11 @@ def _bring(
         )
     if path and (sha256 or strip is not None) and Path(path).expanduser().is_dir():
         flag = "--sha256" if sha256 else "--strip-components"
-        raise SettingError(f"{flag} is about an archive, and {path} is a folder.", f"Leave {flag} away.")
+        raise SettingError(f"{flag} is about an archive, and {path} is a folder.", f"Leave out {flag}.")
     if source == "seeded" and (sha256 or strip is not None):
         flag = "--sha256" if sha256 else "--strip-components"
         raise SettingError(
-            f"{flag} is about an archive, and --source seeded fetches none.", f"Leave {flag} away."
+            f"{flag} is about an archive, and --source seeded fetches none.", f"Leave out {flag}."
         )
     if (url or path) and not model and catalog.find(settings.paths, name) is not None:
         raise SettingError(

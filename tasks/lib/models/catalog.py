@@ -48,9 +48,9 @@ class Entry:
 
 
 def path(paths: Paths) -> Path:
-    """The catalogue beside the models; the project's own where that folder has none."""
-    beside = paths.models / "catalog.toml"
-    return beside if beside.is_file() else paths.root / "models" / "catalog.toml"
+    """The catalogue next to the models; the project's own if that folder has none."""
+    own = paths.models / "catalog.toml"
+    return own if own.is_file() else paths.root / "models" / "catalog.toml"
 
 
 def read(paths: Paths) -> dict[str, Entry]:
@@ -64,7 +64,7 @@ def read(paths: Paths) -> dict[str, Entry]:
             f"There is no {shown}.", "Bring it back with `git checkout models/catalog.toml`."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{shown} is not TOML: {error}.", f"Mend {shown}.") from None
+        raise SettingError(f"{shown} is not TOML: {error}.", f"Fix {shown}.") from None
     return {name: _entry(name, table, file.parent, shown) for name, table in tables.items()}
 
 
@@ -90,7 +90,8 @@ def _entry(name: str, table: Any, folder: Path, shown: str) -> Entry:
 
     def wrong(what: str) -> SettingError:
         return SettingError(
-            f"The model {name!r} in {shown} {what}.", f"Mend {shown}; its head says what stands there."
+            f"The model {name!r} in {shown} {what}.",
+            f"Fix {shown}; the comment at its top describes each key.",
         )
 
     if not store.is_name(name):

@@ -41,14 +41,14 @@ def read(paths: Paths) -> dict[str, Digest]:
         try:
             table = json.loads(text)
         except ValueError:
-            # Whoever removed the last line has left a comma before the end.
+            # A person who removed the last line has left a comma before the end.
             table = json.loads(re.sub(r",(\s*\}\s*)$", r"\1", text))
         return {url: Digest(str(entry["sha256"]), str(entry["seen"])) for url, entry in table.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         shown = paths.shown(file)
         raise DownloadError(
             f"{shown} is damaged: it should hold a digest for each URL, as JSON.",
-            f"Mend it, or remove it if every archive may be trusted anew: {shown}",
+            f"Fix it, or remove it if every archive may be trusted again: {shown}",
         ) from None
 
 

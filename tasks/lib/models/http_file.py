@@ -1,6 +1,6 @@
 """A file on an HTTP server, read once from its start to its end.
 
-A connection that breaks is taken up again where it broke, so that whoever reads never notices:
+A connection that breaks is resumed where it broke, so that the reader does not notice:
 with Range and If-Range where the server knows them, else by reading the beginning again and
 checking that it is the same (RFC 9110, sections 13.1.5 and 14).
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _CHUNK = 64 << 10
 """Bytes asked of a connection at once; what a broken one may lose."""
 _PROGRESS = 64 << 10
-"""Bytes after which a connection counts as a good one, and attempts are counted anew."""
+"""Bytes after which a connection counts as a good one, and attempts are counted from zero again."""
 _LONGEST_PAUSE = 60.0
 """Seconds. A server that asks for more patience than this is asked again all the same."""
 _CONNECT_TIMEOUT = 10.0
@@ -77,7 +77,7 @@ class RemoteFile(io.RawIOBase):
         self.length: int | None = None
         """Bytes in all; None where the server does not say."""
         self.on_bytes: Callable[[int], object] = lambda count: None
-        """Called with the number of bytes that have arrived anew."""
+        """Called with the number of bytes that have arrived since the last call."""
         self._address = url
         self._options = options
         self._digest = hashlib.sha256()
@@ -186,12 +186,12 @@ class RemoteFile(io.RawIOBase):
         if self._position:
             of = f" of {console.size(self.length)}" if self.length is not None else ""
             return DownloadError(
-                f"The transfer of {self.url} broke off after {console.size(self._position)}{of} "
-                f"and could not be taken up again: {broken.reason}.",
+                f"The transfer of {self.url} stopped after {console.size(self._position)}{of} "
+                f"and could not be resumed: {broken.reason}.",
                 "Try again later; INVOKE_DOWNLOAD_RETRIES allows more attempts.",
             )
         return DownloadError(
-            f"{self.url} cannot be had: {broken.reason}.",
+            f"{self.url} is not available: {broken.reason}.",
             "Try again later, or fetch the archive from another address with --url.",
         )
 
@@ -227,10 +227,9 @@ class RemoteFile(io.RawIOBase):
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise DownloadError(
                     f"The certificate of {urlsplit(self.url).hostname} is not one that this machine trusts.",
-                    "If a proxy of your organisation stands in between, name its certificate file in "
-                    "REQUESTS_CA_BUNDLE.",
+                    "If your organisation has a proxy, name its certificate file in REQUESTS_CA_BUNDLE.",
                 ) from error
-            # A second wait for somebody who did not answer the first time is not quick.
+            # A second wait for a host that did not answer the first time is not quick.
             raise _Broken(_reason(error), hopeless=isinstance(error, requests.Timeout)) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise DownloadError(
@@ -296,7 +295,7 @@ class RemoteFile(io.RawIOBase):
     def _changed(self) -> Changed:
         return Changed(
             f"The file at {self.url} was replaced by another one while it was being downloaded.",
-            "Try again once it is at rest.",
+            "Try again when it no longer changes.",
         )
 
 

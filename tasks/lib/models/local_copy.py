@@ -91,7 +91,7 @@ def _copy_file(source: Path, place: Path) -> None:
 def unreadable(error: OSError) -> ModelError:
     """The error for a file of a person's own that cannot be read."""
     return ModelError(
-        f"{error.filename} cannot be read ({error.strerror}).", "Make it readable for you, and call again."
+        f"{error.filename} cannot be read ({error.strerror}).", "Make it readable for you, and try again."
     )
 
 
@@ -103,7 +103,7 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
             "Give --path a SavedModel's folder (with saved_model.pb), an archive of it, or a Keras file.",
         )
     if (folder / store.SAVED_MODEL).is_file():
-        # The name of "." or of a link is that of the folder it stands for.
+        # The name of "." or of a link is that of the folder it leads to.
         own = store.version_number(folder.name) or store.version_number(folder.resolve().name)
         return [(version or own, folder)]
     inside = [
@@ -114,7 +114,7 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
     numbers = sorted(number for number, _ in inside)
     if not inside:
         raise ModelError(
-            f"{folder} is no SavedModel: neither it nor a numeric folder in it holds a {store.SAVED_MODEL}.",
+            f"{folder} is not a SavedModel: neither it nor a numeric folder in it has a {store.SAVED_MODEL}.",
             f"Give --path the folder that holds {store.SAVED_MODEL}, or the one with the version folders.",
         )
     if len(set(numbers)) < len(numbers):
@@ -125,7 +125,7 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
     if version is not None and version not in numbers:
         raise ModelError(
             f"{folder} has no version {version}; it has: {', '.join(map(str, numbers))}.",
-            "Name one of these, or leave the version away to bring them all in.",
+            "Name one of these, or leave out the version to bring them all in.",
         )
     return sorted((number, each) for number, each in inside if version in (None, number))
 
@@ -142,15 +142,13 @@ def _files(version: Path, inside: Path) -> list[File]:
                 raise leads_out(each, real)
             if real.is_dir():
                 if real in above:
-                    raise ModelError(
-                        f"{each} is a link that leads round in a circle.", "Remove it, and call again."
-                    )
+                    raise ModelError(f"{each} is a circular link.", "Remove it, and try again.")
                 gather(real, name / each.name, (*above, real))
             elif real.is_file():
                 found.append(File(real, name / each.name, real.stat().st_size))
             else:
                 what = "a link that leads nowhere" if each.is_symlink() else "neither a file nor a folder"
-                raise ModelError(f"{each} is {what}.", "Remove it, and call again.")
+                raise ModelError(f"{each} is {what}.", "Remove it, and try again.")
 
     def leads_out(link: Path, real: Path) -> ModelError:
         return ModelError(

@@ -63,8 +63,8 @@ def ensure(
             recipe = None
     if archive is None and recipe is None:
         raise ModelError(
-            f"{wanted} cannot be had with --source {source}: the catalogue names no such source for it.",
-            "Leave --source and the version away, or give an archive with --url.",
+            f"{wanted} is not available with --source {source}: the catalogue names no such source for it.",
+            "Leave out --source and the version, or give an archive with --url.",
         )
     if settings.dry:
         from tasks.lib.models.http_file import public

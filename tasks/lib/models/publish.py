@@ -1,6 +1,6 @@
 """Puts finished versions into models/NAME, wholly or not at all, and cleans up after killed calls.
 
-A version comes to be in a folder .partial-* beside its place and is renamed at the end. One call at a
+A version is written to a folder .partial-* next to its place and is renamed at the end. One call at a
 time works on a model.
 """
 
@@ -49,7 +49,7 @@ def placed(
             model = store.load(paths, name, number)
         else:
             raise ModelError(
-                f"{name}@{number} is there already, and what was to become {name}@{number} is different.",
+                f"{name}@{number} is there already, and the new one is different.",
                 f"Remove {paths.shown(place)} to replace it, or choose another name with --model.",
             )
         models.append(model)
@@ -70,7 +70,7 @@ def placed(
 
 @contextmanager
 def workspace(paths: Paths, name: str) -> Iterator[Path]:
-    """A new folder beside the versions of `name`; it is gone afterwards, and so are folders above it
+    """A new folder next to the versions of `name`; it is gone afterwards, and so are folders above it
     that were made for it and hold nothing."""
     made: list[Path] = []
     partial: Path | None = None

@@ -19,7 +19,7 @@ BUFFER = 256 << 10
 """Bytes read ahead of the decompression, which asks for little at a time."""
 
 FOUND_BY_ITSELF = (
-    "Leave --strip-components away (in models/catalog.toml, strip_components): "
+    "Leave out --strip-components (in models/catalog.toml, strip_components): "
     "the version folder is found by itself then."
 )
 

@@ -66,7 +66,7 @@ class Samples:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What has to be said to whoever relies on them."""
+        """What a user who relies on them has to know."""
         names = self.about.get("signatures", {})
         return (UNKNOWN_RANGE,) if any(map(self.lacks_range, names)) else ()
 
@@ -252,5 +252,5 @@ def _make(settings: Settings, model: Model, pixels: str | None) -> None:
 def check_pixels(text: str) -> str | None:
     """`text` as a range of pixels; None for an empty one. Raises SuiteError for another."""
     if text and text not in PIXEL_RANGES:
-        raise SuiteError(f"{text!r} is no range of pixels.", f"Choose one of: {', '.join(PIXEL_RANGES)}.")
+        raise SuiteError(f"{text!r} is not a range of pixels.", f"Choose one of: {', '.join(PIXEL_RANGES)}.")
     return text or None

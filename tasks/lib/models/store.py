@@ -18,7 +18,7 @@ from tasks.lib.common.settings import Paths
 SAVED_MODEL = "saved_model.pb"
 
 RESERVED = frozenset({"samples", "labels", "catalog.toml", "digests.json"})
-"""What stands in models/ beside the models."""
+"""What is in models/ next to the models."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # TensorFlow Serving reads versions as 64 bit integers and takes leading zeros.
@@ -28,13 +28,13 @@ _CHUNK = 1 << 20
 
 WARNINGS = {
     "seeded": "weights: seeded: timings hold, classes mean nothing",
-    "changed": "weights: changed by somebody since they were brought in",
+    "changed": "weights: changed since they were brought in",
 }
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model version came from. Kept beside it as models/NAME/VERSION.origin.json."""
+    """Where a model version came from. Kept next to it as models/NAME/VERSION.origin.json."""
 
     source: str
     """official, seeded, url, path, or changed: its files are no longer those that were recorded."""
@@ -48,7 +48,7 @@ class Origin:
 
     @property
     def warning(self) -> str | None:
-        """What must be said wherever results of this model are shown."""
+        """What must be said with every result of this model."""
         return WARNINGS.get(self.source)
 
     @property
@@ -159,7 +159,7 @@ def find(paths: Paths, reference: str) -> Model:
 def load(paths: Paths, name: str, version: int) -> Model:
     """One version that `versions` lists. Raises ModelError if it or its origin record cannot be read.
 
-    Its files are compared with the record, so that nothing is said of weights that somebody replaced.
+    Its files are compared with the record, so that nothing is said of weights that were replaced.
     """
     folder = versions(paths, name)[version]
     return Model(name, version, folder, _origin(paths, folder))
@@ -180,7 +180,7 @@ def saved_models(folder: Path) -> list[Path]:
     for parent, folders, files in os.walk(folder):
         if SAVED_MODEL in files:
             found.append(Path(parent))
-            folders.clear()  # what stands inside a SavedModel belongs to it
+            folders.clear()  # what is inside a SavedModel belongs to it
     return sorted(found)
 
 
@@ -221,7 +221,7 @@ def files_digest(files: Mapping[Path, Path]) -> str:
 
 
 def origin_record(folder: Path) -> Path:
-    """Where the origin of the version in `folder` is kept: beside it, so that it stays as it came."""
+    """Where the origin of the version in `folder` is kept: next to it, so that it stays as it came."""
     return folder.parent / f"{folder.name}.origin.json"
 
 
@@ -242,7 +242,7 @@ def _origin(paths: Paths, folder: Path) -> Origin:
     except OSError as error:
         raise ModelError(
             f"{error.filename} cannot be read ({error.strerror}).",
-            "Make it readable for you, and call again.",
+            "Make it readable for you, and try again.",
         ) from error
     if recorded is None:
         return Origin("path", paths.shown(folder), None, there)

@@ -180,7 +180,7 @@ def _check_digest(paths: Paths, archive: Archive, address: str, called: str, dig
             f"{called} has SHA-256 {digest}; when it was first downloaded ({known.seen}) it had "
             f"{known.sha256}.",
             "If the new one is to be trusted, remove the line of this address from "
-            f"{paths.shown(digests.path(paths))} and call again.",
+            f"{paths.shown(digests.path(paths))} and try again.",
         )
 
 

@@ -31,7 +31,7 @@ def unpack(source: io.BufferedReader, target: Path, strip_components: int, calle
     0644 and folders 0755. `called` and `shown` name the archive and the models folder in errors.
 
     Raises DownloadError if it is no tar archive, is cut short or damaged, has an entry that is
-    unsafe or stands twice, or does not fit on the disk; what was unpacked till then is left there.
+    unsafe or appears twice, or does not fit on the disk; what was unpacked till then is left there.
     """
     stream = _Decompressed(source, called)
     try:

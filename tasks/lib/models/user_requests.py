@@ -97,7 +97,7 @@ def _those_for(signature: Signature, requests: Sequence[Sample], default: str) -
 def _with(
     photo: Path, sample: dict[str, Any], made: Samples, signature: Signature, pixels: str | None
 ) -> bytes:
-    """The sample with the photo wherever it has one."""
+    """The sample with the photo in each place that has one."""
     body = dict(sample)
     form = "inputs" if "inputs" in body else "instances"
     for tensor in signature.inputs:

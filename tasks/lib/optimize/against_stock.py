@@ -207,7 +207,7 @@ class Bench:
             except ServerError as error:
                 client.metadata()  # raises if the server itself is gone
                 timed_out = "Timeout" in error.problem
-                form = "its answers have another form than stock's"
+                form = "its answers have a different structure from stock's"
                 return replace(candidate, failure="it does not answer in time" if timed_out else form), 0.0
             times.append(time.perf_counter() - before)
         scores = agreement.scores_output(signature)

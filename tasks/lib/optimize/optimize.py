@@ -330,7 +330,7 @@ def _put_in_place(made: Path, target: Path) -> None:
 
 @contextmanager
 def _workplace(model: Model) -> Iterator[Path]:
-    """A folder beside the artefact, on the same file system, that is removed however this ends.
+    """A folder next to the artefact, on the same file system, that is removed however this ends.
 
     What a killed call left there is removed as well: the lock is held.
     """

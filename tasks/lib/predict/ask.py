@@ -20,7 +20,7 @@ from tasks.lib.predict.answers import Answered
 
 UNKNOWN_RANGE = (
     "the model does not tell in which range it expects pixels: they were sent in 0..1; "
-    "`invoke build.optimized --pixels 0..255` says another one"
+    "`invoke build.optimized --pixels 0..255` changes that"
 )
 LABELS = "labels.txt"
 """In a model's folder: the names of its classes, one a line, beginning with class 0."""

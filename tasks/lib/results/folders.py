@@ -31,7 +31,7 @@ def write(paths: Paths, content: Content) -> Path:
     from tasks.lib.results.page import document
 
     stamp = content["time"].partition("+")[0].replace(":", "-")
-    # Somebody else's server calls its model what it likes: "../../x", say.
+    # A server that this suite did not start can name its model anything: "../../x", say.
     model = re.sub(r"[^\w.-]+", "_", sides_of(content["runs"][0])[-1]["model"].partition("@")[0])
     text = as_json(content) + "\n"
     try:
@@ -45,7 +45,7 @@ def write(paths: Paths, content: Content) -> Path:
     except OSError as error:
         raise SuiteError(
             f"The result cannot be saved in {paths.shown(paths.results)} ({error.strerror}).",
-            "Make room there, or choose another folder with INVOKE_PATHS_RESULTS.",
+            "Free disk space there, or choose another folder with INVOKE_PATHS_RESULTS.",
         ) from error
     return folder
 
@@ -83,14 +83,14 @@ def read(place: Path) -> dict[str, Any]:
         schema = content["schema"]
     except OSError as error:
         raise SettingError(
-            f"{str(file)!r} cannot be read ({error.strerror}).", "Name a folder below results/."
+            f"{str(file)!r} cannot be read ({error.strerror}).", "Name a folder in results/."
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise SettingError(f"{str(file)!r} is not a result.", "Name a folder below results/.") from None
+        raise SettingError(f"{str(file)!r} is not a result.", "Name a folder in results/.") from None
     if schema != SCHEMA:
         raise SettingError(
             f"{str(file)!r} has schema {schema}, and this suite reads {SCHEMA}.",
-            "Print it with the version of the suite that has written it.",
+            "Print it with the version of the suite that wrote it.",
         )
     assert isinstance(content, dict)
     return content
@@ -102,12 +102,12 @@ DIFFERENCES = {
     "machine.instruction_sets": "the instruction sets differ",
     "machine.system": "the systems differ",
     "machine.governor": "the CPU governors differ",
-    "pinning.summary": "who ran on which CPUs differs",
+    "pinning.summary": "the CPUs of servers and client differ",
     "engine": "the engines differ",
     "plan": "the plans differ (what was sent, and for how long)",
-    "versions": "the versions of what was measured with, or of what executes the models, differ",
+    "versions": "the versions of this suite's packages or of the servers differ",
 }
-"""What makes two results hard to compare, by where it stands in them."""
+"""What makes two results hard to compare, by its place in them."""
 
 
 def warnings(a: Content, b: Content) -> list[str]:

@@ -79,14 +79,14 @@ class Record:
     """UTC, ISO 8601."""
     command: str
     engine: str | None
-    """None where every server was somebody else's."""
+    """None if this suite started none of the servers."""
     hardware: Hardware
     plan: Plan
     verdict: Verdict | None
     """None for a contestant that was measured alone."""
     alone: Alone | None = None
     pinning: Pinning | None = None
-    """None where every server was somebody else's."""
+    """None if this suite started none of the servers."""
     engine_version: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     """Of the whole benchmark."""
@@ -122,7 +122,7 @@ def content(records: Sequence[Record]) -> dict[str, Any]:
         "versions": {
             name: version(name) for name in ("invoke", "numpy", "httptools", "hpack", "requests", "pillow")
         }
-        | (embedded_versions() if first.engine else {})  # somebody else's servers execute by who knows what
+        | (embedded_versions() if first.engine else {})  # what other servers execute with is not known
         | dict(first.engine_version),
         "pinning": asdict(first.pinning) | {"summary": str(first.pinning)} if first.pinning else None,
         "plan": plan,
@@ -231,7 +231,7 @@ def _notes(run: Run, plan: Plan) -> list[str]:
         if verdict["is_narrow"]:
             ended = f"until the interval was narrower than {100 * plan.ci_width:g}%"
         else:
-            ended = f"until {plan.max_seconds:g} s were over"
+            ended = f"until {plan.max_seconds:g} s had passed"
         notes.append(f"measured in {rounds} rounds, {ended}")
     if run["warmup"] and not run["warmup"]["steady"]:
         notes.append(f"latency was not steady yet after {run['warmup']['seconds']:.1f} s of warm-up")
@@ -284,7 +284,7 @@ def sides_of(run: Run) -> list[Content]:
 def head(content: Content) -> str:
     """The line above the table: what was measured, and where."""
     models = " and ".join(dict.fromkeys(one["model"] for run in content["runs"] for one in sides_of(run)))
-    engine = f"{content['engine']} engine" if content["engine"] else "servers that were there"
+    engine = f"{content['engine']} engine" if content["engine"] else "servers not started here"
     over = " · gRPC" if _protocol(content) == GRPC else ""
     return f"{models} · {engine}{over} · {content['machine']['summary']}"
 

@@ -23,7 +23,7 @@ def bring_up(
 
     The optimized artefact is built if the variant needs it. A server that is up but was made of
     something else than one started now would be, or listens elsewhere, is replaced. A new one is
-    `temporary` if it is for this call only: it replaces none, and such ones of other calls are nobody
+    `temporary` if it is for this call only: it replaces none, and such ones of other calls are no one
     else's. Raises SuiteError as those steps do.
     """
     # Two calls that want the same server get one: the second waits, and finds it.
@@ -38,8 +38,8 @@ def bring_up(
                 console.note(f"{server} is up already")
                 return server, False
             if temporary:
-                console.note(f"{server} is up, but not with what is wanted here: starting another beside it")
+                console.note(f"{server} is up, but with other settings: starting another one for this call")
                 continue
-            console.note(f"{server} is up, but not with what is wanted now: starting it anew")
+            console.note(f"{server} is up, but with other settings: starting it again")
             engine.stop(server, settings.serve.stop_grace)
         return engine.start(model, ready, port, temporary=temporary), True

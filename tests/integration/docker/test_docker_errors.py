@@ -212,7 +212,7 @@ def foreign_image(name: str) -> bytes:
 
 def test_an_image_that_is_no_server(suite: Suite, docker_host: str, base: str) -> None:
     problem, remedy = refused(suite, "serve", INVOKE_DOCKER_IMAGE=base)
-    assert f"The image {base} is no server's" in problem
+    assert f"The image {base} is not a server image" in problem
     assert "invoke.yaml" in remedy
     assert containers(docker_host) == []
 
@@ -243,6 +243,6 @@ def test_no_space(suite: Suite, stock: str, tmp_path: Path) -> None:
         with engine.daemon(disk) as address:
             problem, remedy = refused(suite, "serve", DOCKER_HOST=address)
             assert problem == f"There is no space left for the image {stock}."
-            assert "Make room" in remedy
+            assert "Free disk space" in remedy
     finally:
         subprocess.run(["umount", disk], check=True)

@@ -136,7 +136,7 @@ def test_removed_by_somebody_else_while_it_loads(
     engine.docker(docker_host, "rm", "--force", *running(docker_host))
     _, err = call.communicate(timeout=60)
     assert call.returncode == 1
-    assert "was removed while it was loading, by another call or by somebody else" in err
+    assert "was removed while it was loading, by another call or another program" in err
 
 
 def test_removed_by_somebody_else_while_it_runs(suite: Suite, docker_host: str) -> None:

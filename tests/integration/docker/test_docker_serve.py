@@ -41,13 +41,13 @@ def test_an_image_that_was_built_anew_is_served_anew(suite: Suite, docker_host: 
         container = engine.docker(docker_host, "create", stock)
         engine.docker(docker_host, "commit", "--change", "LABEL again=1", container, name)
         engine.docker(docker_host, "rm", container)
-        assert "not with what is wanted now: starting it anew" in rebuilt.run("serve").stderr
+        assert "but with other settings: starting it again" in rebuilt.run("serve").stderr
         (running,) = containers(docker_host)
         wanted = json.loads(engine.docker(docker_host, "image", "inspect", name))[0]["Id"]
         assert inspect(docker_host, running)["Image"] == wanted
         # And one whose limits have changed.
         fewer = rebuilt.with_environment(INVOKE_DOCKER_PROCESSES="200")
-        assert "not with what is wanted now: starting it anew" in fewer.run("serve").stderr
+        assert "but with other settings: starting it again" in fewer.run("serve").stderr
     finally:
         rebuilt.run("teardown")
         engine.docker(docker_host, "rmi", "--force", name)
@@ -178,7 +178,7 @@ def test_both_sides_of_a_comparison_have_the_same_cpus_and_limits(suite: Suite, 
     finally:
         call.kill()
     assert call.returncode == 0, err
-    assert "starting another beside it" in err
+    assert "starting another one for this call" in err
     assert ask(up) == 4
     result = json.loads(out)
     assert result["pinning"]["servers"] == [0]

@@ -25,7 +25,7 @@ STARTER = f"{LABEL}.starter"
 MODELS = "/models"
 REST, GRPC = 8501, 8500
 """The ports inside: TensorFlow Serving's entrypoint sets them."""
-NOBODY = 65534
+UNPRIVILEGED = 65534
 MEMORY_SHARE = 0.8
 """Of the machine's memory that one server may take, where the settings say auto."""
 
@@ -132,9 +132,9 @@ def _own_arguments(variant: Variant, serve: Serve) -> Sequence[str]:
 
 
 def _user() -> str:
-    """Whoever calls, who can read the models; never root."""
+    """The calling user, who can read the models; never root."""
     uid, gid = os.getuid(), os.getgid()
-    return f"{uid or NOBODY}:{gid or NOBODY}"
+    return f"{uid or UNPRIVILEGED}:{gid or UNPRIVILEGED}"
 
 
 def memory(docker: Docker) -> int:

@@ -110,7 +110,7 @@ class DockerEngine:
     def stop(self, server: Server, grace: float) -> None:
         """End the server: politely, and after `grace` seconds by force. Done when it is gone."""
         for each in self._containers(server.id):
-            # So that whoever lists the servers meanwhile does not take it for one that died.
+            # So that a call that lists the servers meanwhile does not take it for one that died.
             with _gone_is_fine():
                 if containers.state(each.name) != STOPPING:
                     each.rename(containers.name(server, STOPPING))
@@ -118,7 +118,9 @@ class DockerEngine:
                 before = time.monotonic()
                 each.stop(timeout=max(0, round(grace)))
                 if grace > 0 and time.monotonic() - before >= round(grace):
-                    console.note(f"{server} did not end within {grace:g} s of being asked to, and was killed")
+                    console.note(
+                        f"{server} did not end within {grace:g} s after the request to stop, and was killed"
+                    )
             self._remove(each)
 
     # Its own
@@ -307,7 +309,7 @@ class DockerEngine:
             )
         if status in NO_PROGRAM:
             return ServerError(
-                f"The image {server.image} is no server's: it has no program to start that takes arguments.",
+                f"The image {server.image} is not a server image: it starts no program that takes arguments.",
                 "Check the setting docker.image, and the variant's image in invoke.yaml.",
             )
         reason = serving_log.hopeless(log)
@@ -335,10 +337,10 @@ class DockerEngine:
 
     def _hint(self, server: Server, each: Container) -> None:
         missing = serving_log.missing_instructions(self._text(each))
-        if missing and server.variant.backend not in EMBEDDED:  # nobody compiles that one's TensorFlow
+        if missing and server.variant.backend not in EMBEDDED:  # its TensorFlow is a wheel, not compiled
             console.note(
                 f"this image was not compiled for {missing}, which this CPU has: `invoke build.devel "
-                "build.optimized` compiles one that is (hours), and `invoke benchmark` tells what it gains"
+                "build.optimized` compiles one that is (hours), and `invoke benchmark` measures what it gains"
             )
 
     def show_log(self, each: Container) -> None:
@@ -392,14 +394,14 @@ class _Start:
 
 def _removed(server: Server) -> ServerError:
     return ServerError(
-        f"The container of {server} was removed while it was loading, by another call or by somebody else.",
+        f"The container of {server} was removed while it was loading, by another call or another program.",
         "Start it again.",
     )
 
 
 @contextmanager
 def _gone_is_fine() -> Iterator[None]:
-    """For what is done to a container that somebody else may remove at any moment.
+    """For what is done to a container that others may remove at any moment.
 
     Raises DockerError for whatever else Docker answers, or does not.
     """

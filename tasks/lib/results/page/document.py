@@ -73,7 +73,7 @@ def _page(content: Content, title: str) -> Iterator[Element]:
         node("h2", "How it was measured"),
         node(
             "p",
-            "Keys are those of result.json beside this page; times in seconds, sizes in bytes.",
+            "Keys are those of result.json next to this page; times in seconds, sizes in bytes.",
             class_="quiet",
         ),
         node("div", *manifest.tables(content), class_="tables"),

@@ -228,7 +228,7 @@ def sweep(content: Content, figure: str) -> Element | None:
     for run in runs:
         sides = sides_of(run)
         for side, kind in zip(sides, _kinds(sides), strict=True):
-            # As in the table, the baseline's first measurement stands for the others.
+            # As in the table, the baseline's first measurement represents the others.
             values.setdefault((kind, side["name"]), {}).setdefault(
                 run["connections"], side["measured"][figure]
             )
@@ -276,5 +276,5 @@ def _names(sides: Sequence[Content]) -> list[str]:
 
 
 def _mark(kind: str) -> int:
-    """Of plots.MARKS: the baseline's is a square wherever it is drawn."""
+    """Of plots.MARKS: the baseline's is a square in every chart."""
     return 1 if kind == "baseline" else 0

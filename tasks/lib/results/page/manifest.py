@@ -11,7 +11,7 @@ from tasks.lib.results.page.markup import node, table
 from tasks.lib.results.record import Content, Run, run_name, sides_of
 
 DRAWN = {"blocks", "histogram", "round_ratios", "control_ratios", "notes", "sentence"}
-"""Keys whose content stands elsewhere on the page, as charts or sentences."""
+"""Keys whose content is elsewhere on the page, as charts or sentences."""
 NOTHING = "-"
 
 

@@ -9,7 +9,7 @@ Child: TypeAlias = "Element | str"
 
 
 def node(tag: str, *children: Child, **attributes: object) -> Element:
-    """An element. `class_` stands for class and `aria_label` for aria-label; None leaves one out."""
+    """An element. `class_` is written as class and `aria_label` as aria-label; None leaves one out."""
     made = Element(
         tag, {_name(name): _text(value) for name, value in attributes.items() if value is not None}
     )

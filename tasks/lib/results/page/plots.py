@@ -22,7 +22,7 @@ MARKS = (
     "M0,-4.4L4.4,3.4H-4.4z",
     "M0,-4.6L4.6,0L0,4.6L-4.6,0z",
 )
-"""Circle, square, triangle, diamond, around their own middle: whoever sees no colours tells by shape."""
+"""Circle, square, triangle, diamond, around their own middle: the shape tells them apart without colours."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Axes: where a value stands on one, and which values are written beside it."""
+"""Axes: where a value is on one, and which values are labelled."""
 
 from __future__ import annotations
 
