@@ -1,4 +1,4 @@
-"""The embedded server beside LitServe, BentoML and Ray Serve, all with the same SavedModel on this machine.
+"""The embedded server compared with LitServe, BentoML and Ray Serve, all with one SavedModel on this machine.
 
     python tests/benchmarks/against_peers.py [--rounds N] [--environments FOLDER] [--only NAME,...]
 
@@ -6,7 +6,7 @@ Peers serve with TensorFlow, each without batching and with batches of up to 8 p
 how). First all servers answer the sample photos; one that says another class than `stock` ends the run. Then
 all are measured in alternation, over 1 connection and over 8, and each variant of ours is compared with the
 best of the peers there. A peer is stopped (SIGSTOP) while others are measured, since LitServe's batches and
-Ray take a tenth of a core each while nobody asks them. peers/environments.py makes the peers' environments.
+Ray take a tenth of a core each while they are idle. peers/environments.py makes the peers' environments.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Peer:
 
     environment: str
     command: tuple[str, ...]
-    """After the environment's bin/; PORT stands for the port."""
+    """After the environment's bin/; PORT is replaced by the port."""
     servers: Mapping[str, str]
     """Name -> what its address begins with."""
 

@@ -1,6 +1,6 @@
 """The load generator's largest memory in an open loop of 1,000 requests/s for N seconds (default 600).
 
-Prints it beside what the same program took before the first request, and what the latencies were.
+Prints it next to what the same program took before the first request, and what the latencies were.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `invoke --list` takes, beside `invoke --list` with an empty tasks.py, in alternation."""
+"""What `invoke --list` takes, compared with `invoke --list` with an empty tasks.py, in alternation."""
 
 from __future__ import annotations
 

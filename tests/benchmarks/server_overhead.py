@@ -2,8 +2,8 @@
 
     python tests/benchmarks/server_overhead.py [--rounds N]
 
-At one connection: the optimized server's p50 beside the same model called in a process without a server, in
-alternation. At eight: its requests per second beside those that OpenVINO's own benchmark_app reports for the
+At one connection: the optimized server's p50 and that of the same model called in a process without a server,
+in alternation. At eight: its requests per second and those that OpenVINO's own benchmark_app reports for the
 same model and precision. benchmark_app feeds tensors, so the time of decoding a photo, measured as well and
 spread over all CPUs, is added to its time for an inference.
 """

@@ -1,4 +1,4 @@
-"""Requests that nobody should send, and what a server may answer to them.
+"""Requests that no client should send, and what a server may answer to them.
 
 A request comes out of a good one by damage to its bytes, its JSON, its path, its headers, its base64 or
 its packing, or out of nothing. Whatever it is: an answer comes soon, it is JSON, it is no 5xx, and the next

@@ -18,7 +18,7 @@ PATIENCE = 60  # seconds; how long anything may take before the test fails
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
+    """A port on which nothing listened a moment ago."""
     return free_ports(1)[0]
 
 

@@ -1,4 +1,4 @@
-"""Good clients beside bad, slow and broken ones, on a server whose model is replaced again and again.
+"""Good clients together with bad, slow and broken ones, on a server whose model is replaced again and again.
 
     PYTHONPATH=docker/embedded python tests/embedded/soak.py --seconds 600
 
@@ -181,7 +181,7 @@ def broken_client(load: Load, number: int) -> None:
 
 
 def replace(load: Load, base: Path, seconds: float) -> None:
-    """Put the next version beside the present one, wait until it serves, and take the old one away."""
+    """Put the next version next to the current one, wait until it serves, and take the old one away."""
     version = 1
     while not load.resting.wait(seconds):
         shutil.copytree(base / str(version), base / ".next")

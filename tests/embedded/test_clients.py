@@ -23,7 +23,7 @@ VERSION = 1538687457
 def ask(protocol: str, port: int, photo: Path) -> Any:
     """What ovmsclient gets from the server of photos; see ovms_client.py."""
     if not (CLIENTS / "ovmsclient").is_dir():
-        pytest.skip("ovmsclient is not installed beside pytest: `invoke test` does that")
+        pytest.skip("ovmsclient is not installed with pytest: `invoke test` does that")
     program = [sys.executable, str(Path(__file__).parent / "ovms_client.py")]
     arguments = [protocol, f"127.0.0.1:{port}", "photos", str(VERSION), saved_models.PHOTO_INPUT, str(photo)]
     done = subprocess.run(

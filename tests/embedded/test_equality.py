@@ -160,7 +160,7 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(name: str, value: Any, like: Array) -> Array:
-    """The array that an answer stands for."""
+    """The array of an answer."""
 
     def element(leaf: Any) -> Any:
         if isinstance(leaf, list):

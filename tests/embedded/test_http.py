@@ -44,7 +44,7 @@ def server(models: Path) -> Iterator[Server]:
     ],
     ids=["head", "body", "large body", "chunks"],
 )
-def test_half_a_request_times_out_and_holds_up_nobody(server: Server, data: bytes) -> None:
+def test_half_a_request_times_out_and_holds_up_no_one(server: Server, data: bytes) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Raw(server.port)) for _ in range(2)]
         for client in clients:
@@ -182,7 +182,7 @@ def test_more_connections_than_are_allowed_are_refused(server: Server) -> None:
         (request("POST", PREDICT, None, "Content-Length: -1"), 400),
         (request("POST", PREDICT, None, "Content-Length: 1e3"), 400),
         (request("POST", PREDICT, None, "Content-Length: " + "9" * 30), 400),
-        (request("POST", PREDICT, b"{}", "Transfer-Encoding: chunked"), 400),  # beside Content-Length
+        (request("POST", PREDICT, b"{}", "Transfer-Encoding: chunked"), 400),  # with Content-Length too
         (request("POST", PREDICT, None, "Transfer-Encoding: gzip"), 400),
         (request("POST", PREDICT, None, "Transfer-Encoding: chunked") + b"x\r\n", 400),
         (request("POST", PREDICT, b"{}", "Content-Encoding: gzip", "Content-Encoding: gzip"), 400),

@@ -24,7 +24,7 @@ from embedded_server.config.versions import list_versions
 from embedded_server.execution.inference import Inference
 from embedded_server.execution.servable import Models
 from embedded_server.grpc.services import GrpcServer
-from embedded_server.serving import let_nobody_in, reserve_port
+from embedded_server.serving import drop_late_connections, reserve_port
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from raw import Raw, ask, request
 from running import PATIENCE, Server, free_port, run_to_end, start
@@ -270,12 +270,12 @@ def test_a_second_signal_cuts_off_what_is_in_flight(models: Path) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system's filter is Linux's")
-def test_who_was_let_in_is_served_and_nobody_else_is_let_in() -> None:
-    """Or whoever connected between the last accept() and close() would be reset."""
+def test_who_was_let_in_is_served_and_no_one_else_is_let_in() -> None:
+    """Or clients that connect between the last accept() and close() would be reset."""
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as late:
         address = listener.getsockname()
         with socket.create_connection(address) as early:
-            let_nobody_in(listener)
+            drop_late_connections(listener)
             late.setblocking(False)
             assert late.connect_ex(address) == errno.EINPROGRESS
             early.sendall(b"x")
@@ -340,7 +340,7 @@ def test_a_grpc_call_that_fails_at_the_end_was_not_executed() -> None:
     reserved = reserve_port("127.0.0.1", 0)
     port = reserved.getsockname()[1]
     limits = Limits(2**20, 2**22, 64, 64, PATIENCE)
-    manager: Any = None  # nobody asks for other models
+    manager: Any = None  # no request is for another model
     server = GrpcServer(models, manager, Inference(metrics), metrics, 2, limits, Memory(2**22))
     server.start(reserved)
     outcomes: list[grpc.StatusCode] = []

@@ -202,7 +202,7 @@ def test_all_messages_together_are_bounded(server: Server, channel: grpc.Channel
             assert time.monotonic() < deadline
 
 
-def test_calls_that_send_no_message_hold_up_nobody(channel: grpc.Channel) -> None:
+def test_calls_that_send_no_message_hold_up_no_one(channel: grpc.Channel) -> None:
     silent = threading.Event()
 
     def nothing() -> Iterator[bytes]:

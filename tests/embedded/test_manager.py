@@ -218,7 +218,7 @@ def test_a_version_that_is_being_copied_is_loaded_when_it_is_there(served: Serve
     assert served.answer() == 2
 
 
-def test_a_version_that_was_given_up_is_loaded_when_it_is_mended(served: Served) -> None:
+def test_a_version_that_was_given_up_is_loaded_when_it_is_fixed(served: Served) -> None:
     served.add(1)
     served.start("--max_num_load_retries=0")
     served.break_(2)

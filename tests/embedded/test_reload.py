@@ -18,7 +18,7 @@ from conditions import wait_for
 from running import PATIENCE, Server
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-WEIGHT = 64 * 2**20  # bytes of the variable that nobody reads
+WEIGHT = 64 * 2**20  # bytes of the variable that is never read
 LONG = 10**12  # turns of the slow signature's loop
 
 
@@ -68,7 +68,7 @@ def fleet(tmp_path: Path, adders: Path) -> Fleet:
 
 @pytest.fixture
 def server(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    # oneDNN's allocator keeps what was freed for the next model, and nobody could see that it was.
+    # oneDNN's allocator keeps what was freed for the next model, so that it could not be measured.
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     flags = ("--allow_version_labels_for_unavailable_models", "--model_config_file_poll_wait_seconds=1")
     with Server(f"--model_config_file={fleet.config}", *flags, "--rest_api_timeout_in_ms=8000") as server:

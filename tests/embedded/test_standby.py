@@ -31,7 +31,7 @@ BROKEN = np.full((1, 4), np.nan, np.float32)
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The base path of a model x @ w, converted beside it."""
+    """The base path of a model x @ w, with its artefact next to it."""
     base = tmp_path_factory.mktemp("dense")
     module = tf.Module()
     module.w = tf.Variable(np.arange(12, dtype=np.float32).reshape(4, 3))

@@ -75,7 +75,7 @@ class Suite:
         return Suite(self.folder, {**self.added, **added})
 
     def servers(self) -> list[int]:
-        """The process ids of embedded servers that serve from this suite's models, whoever knows of them."""
+        """The process ids of embedded servers that serve from this suite's models, on record or not."""
         import psutil
 
         found = []

@@ -3,7 +3,7 @@
 Run as a program it prints its port, says of itself that it serves net@1, which tells two classes apart, and
 answers predicts after a fixed time of work: `--milliseconds M`. What else it does can be changed:
     --drop N        every Nth predict is answered with status 503
-    --pause-every N every Nth predict is answered half a second later, and nobody else meanwhile
+    --pause-every N every Nth predict is answered half a second later, and no other request meanwhile
     --other         it is sure of the other class
 `GET /count` tells how many predicts it was sent.
 """
@@ -45,7 +45,7 @@ class Handler(BaseHTTPRequestHandler):
     numbers = itertools.count(1)
     count = 0
     worker = threading.Lock()
-    """There is one: whoever comes while it pauses has to wait."""
+    """There is one: a request that arrives during its pause has to wait."""
 
     def do_POST(self) -> None:
         arrived = time.perf_counter()

@@ -18,7 +18,7 @@ KINDS = {
     "scalars": "outputs",  # a keep probability, and whether it is trained
     "estimator": "predictions",  # serialized tf.Examples
     "base64": "predictions",  # photos in web-safe base64
-    "handed_through": "predictions",  # a text that is no photo, beside others
+    "handed_through": "predictions",  # a text that is no photo, and others
     "resized": "predictions|outputs",  # several signatures, and no serving_default
     "vectorized": "predictions",  # words
 }

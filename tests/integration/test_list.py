@@ -24,7 +24,7 @@ def test_the_list_names_every_task_with_what_it_does() -> None:
 
 
 def test_the_list_imports_nothing_heavy() -> None:
-    """Every module is compiled anew for each call, and each library costs a tenth of a second."""
+    """Every module is compiled again for each call, and each library costs a tenth of a second."""
     program = (
         "import sys; sys.path.insert(0, '.'); import invoke; before = set(sys.modules); import tasks; "
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"

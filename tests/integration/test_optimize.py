@@ -87,7 +87,7 @@ def test_a_scaled_weight_is_caught_before_anything_is_timed(kept: Suite) -> None
 
 
 def test_a_conversion_that_goes_wrong_is_refused(stale: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between converting and choosing stands the agreement check: here the converter scales a weight."""
+    """The agreement check is between converting and choosing: here the converter scales a weight."""
     real = optimize.convert
 
     def faulty(settings: Settings, model: Model, target: Path) -> list[str]:

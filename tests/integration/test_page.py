@@ -63,7 +63,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(flag)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NO_PROXY", "localhost,127.0.0.1")  # the driver is here, wherever the way out is
+        patch.setenv("NO_PROXY", "localhost,127.0.0.1")  # the driver is local, whatever the proxy is
         running = Chrome(options=options, service=Service(driver))
         yield running
         running.quit()

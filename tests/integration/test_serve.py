@@ -93,7 +93,7 @@ def test_a_wrong_word_is_answered_with_a_sentence(suite: Suite) -> None:
         ("serve", "--port", "abc"): "--port must be a whole number, not 'abc'.",
         ("serve", "--variant", "fast"): "There is no variant 'fast'.",
         ("serve", "--engine", "cloud"): "There is no engine 'cloud'.",
-        ("serve", "--model", "nobody"): "has no model 'nobody'",
+        ("serve", "--model", "missing"): "has no model 'missing'",
         ("benchmark", "--format", "pdf"): "There is no format 'pdf'.",
         ("build.optimized", "--precision", "f8"): "There is no precision 'f8'.",
         ("predict", "nowhere.jpg"): "There is no photo or folder 'nowhere.jpg'.",

@@ -67,7 +67,7 @@ class Server:
                 try:
                     self._answer(resource)
                 except OSError:
-                    self.close_connection = True  # whoever asked has gone
+                    self.close_connection = True  # the client has gone
                 finally:
                     if resource.then is not None:
                         resource.then(resource)

@@ -151,7 +151,7 @@ def serving(*script: Act, finally_: Act = say()) -> Iterator[Scripted]:  # noqa:
 
 
 def free_port() -> int:
-    """A port where nobody listens."""
+    """A port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

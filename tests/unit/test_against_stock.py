@@ -221,7 +221,7 @@ def test_a_server_that_is_gone_is_an_error(bench: Start) -> None:
         only(replace(started, stock=gone), candidate())
 
 
-def test_a_request_that_nobody_answers_is_left_out(bench: Start) -> None:
+def test_a_request_that_no_one_answers_is_left_out(bench: Start) -> None:
     asked = 0
 
     def sometimes(instance: Any) -> Any:

@@ -328,7 +328,7 @@ def test_an_output_that_one_of_them_lacks_is_named() -> None:
 
 def test_what_a_person_asks_for_stands_instead_of_what_a_precision_allows() -> None:
     a, b = [100.0, 1.0], [100.0, 1.5]
-    assert within(a, b, LIMIT).holds, "0.5 is little beside 100"
+    assert within(a, b, LIMIT).holds, "0.5 is little compared with 100"
     assert within(a, b, Tolerances(0.05, absolute={"": 0.5})).holds
     found = within(a, b, Tolerances(0.05, absolute={"": 0.4}))
     assert found.problem == "'y' differs by 0.5, and 0.4 is allowed"

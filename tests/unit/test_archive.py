@@ -193,7 +193,7 @@ def test_a_mangled_archive_is_refused_or_stays_in_its_folder(tmp_path: Path, cha
     content = bytearray(PLAIN)
     for place, value in changes.items():
         content[place] = value
-    # A header counts only if its checksum fits: mend it, so that the change is looked at.
+    # A header counts only if its checksum fits: correct it, so that the change is looked at.
     for start in range(0, 512 * 2, 512):
         header = content[start : start + 512]
         header[148:156] = b" " * 8

@@ -68,7 +68,7 @@ def test_an_error_of_the_server_is_told_in_its_words(status: int) -> None:
     ],
     ids=["html", "long", "list", "another key", "empty"],
 )
-def test_an_error_of_somebody_else_is_told_as_it_is(body: bytes, message: str) -> None:
+def test_an_error_of_another_user_is_told_as_it_is(body: bytes, message: str) -> None:
     with serving(say(answer(body, 502))) as server, pytest.raises(RequestRefused) as told:
         Client(server.url).status()
     assert (told.value.status, told.value.message) == (502, message)
@@ -101,7 +101,7 @@ def test_a_status_without_versions_is_told(body: bytes) -> None:
         Client(server.url).status()
 
 
-def test_where_nobody_listens_this_is_told() -> None:
+def test_where_nothing_listens_this_is_told() -> None:
     url = f"http://127.0.0.1:{free_port()}/v1/models/net"
     with pytest.raises(ServerError) as told:
         Client(url).status()
@@ -127,10 +127,10 @@ def test_what_is_no_address_is_told(url: str) -> None:
 
 
 def test_proxies_in_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
+    closed = f"http://127.0.0.1:{free_port()}"
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, nobody)
+        monkeypatch.setenv(name, closed)
     with serving(say(answer(json.dumps(STATUS).encode()))) as server:
         assert Client(server.url).status() == STATUS["model_version_status"]

@@ -78,7 +78,7 @@ def test_a_version_takes_part(checkout: Checkout) -> None:
     assert checkout.processes() == []
 
 
-def test_a_server_of_somebody_else_takes_part(checkout: Checkout) -> None:
+def test_a_server_of_another_user_takes_part(checkout: Checkout) -> None:
     elsewhere = replace(checkout.settings.paths, state=checkout.settings.paths.state / "elsewhere")
     mine = LocalEngine(replace(checkout.settings, paths=elsewhere), command=standin.command())
     theirs = mine.start(checkout.model, Variant("stock", "tensorflow", "f32"))
@@ -128,8 +128,8 @@ def test_nothing_is_brought_up_for_addresses_alone(checkout: Checkout) -> None:
         ("http://me:secret@host/v1/models/net", "^The address of host contains a user name"),
         ("http://me:secret@host/net", "^(?!.*secret)"),
         ("http://me:secret@host:1/v1/models/net,grpc://me:secret@host:1/v1/models/net", "^(?!.*secret)"),
-        ("nobody", "There is no variant 'nobody'"),
-        ("net@1:nobody", "There is no variant 'nobody'"),
+        ("missing", "There is no variant 'missing'"),
+        ("net@1:missing", "There is no variant 'missing'"),
         ("net@", "version"),
     ],
 )
@@ -273,7 +273,7 @@ def test_a_server_on_other_cpus_is_left_alone_and_another_is_measured(
     assert engine.servers() == [up]
 
 
-def test_a_server_of_somebody_else_is_on_nobody_s_cpus(checkout: Checkout) -> None:
+def test_a_server_that_was_not_started_here_is_on_no_cpus(checkout: Checkout) -> None:
     [done] = run(checkout, None, "stock")
     assert done.alone is not None
     theirs = LocalEngine(checkout.settings, command=standin.command()).start(
@@ -312,7 +312,7 @@ def test_a_gate_is_not_passed_only_where_that_is_certain() -> None:
         (Interval(0.97, 0.94, 1.0), 0.95),
         (Interval(1.4, 1.2, 1.6), 1.5),
         (Interval(1.4, 1.3, 1.5), 1.5),
-        (Interval(0.93, 0.92, 0.945), 0.95),  # by less than the noise: nobody can tell
+        (Interval(0.93, 0.92, 0.945), 0.95),  # by less than the noise: it cannot be told
     ):
         contest.check_outcome(finished(ratio), gate)
         contest.check_outcome(finished(ratio), None)

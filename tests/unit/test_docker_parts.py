@@ -1,6 +1,6 @@
 """What the Docker engine decides without a Docker Engine: logs, refusals, containers, which engine."""
 
-# ruff: noqa: E501  (what programs say stands here as they say it)
+# ruff: noqa: E501  (messages of programs are quoted as they are)
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_another_lock_is_another_environment(project: Project) -> None:
     assert project.installed() == "2.0"
 
 
-def test_a_half_built_one_is_built_anew(project: Project) -> None:
+def test_a_half_built_one_is_built_again(project: Project) -> None:
     environment.ensure(project.settings)
     folder = project.settings.paths.environment
     (folder / environment.SIGN).write_text("being built")
@@ -121,7 +121,7 @@ def test_a_half_built_one_is_built_anew(project: Project) -> None:
     assert not (folder / "rest").exists()
 
 
-def test_one_whose_python_is_gone_is_built_anew(project: Project) -> None:
+def test_one_whose_python_is_gone_is_built_again(project: Project) -> None:
     environment.ensure(project.settings)
     python = environment.python(project.settings)
     python.unlink()
@@ -241,7 +241,7 @@ def test_ctrl_c_leaves_nothing(project: Project) -> None:
     assert project.jobs() == []
 
 
-def test_what_a_killed_call_left_is_built_anew(project: Project, stuck: Callable[[], None]) -> None:
+def test_what_a_killed_call_left_is_built_again(project: Project, stuck: Callable[[], None]) -> None:
     code = (
         "import pickle, sys; from tasks.lib.embedded import environment;"
         "environment.ensure(pickle.load(sys.stdin.buffer))"

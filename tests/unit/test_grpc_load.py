@@ -141,7 +141,7 @@ def test_silence_is_an_error_once_the_timeout_is_over() -> None:
     assert 1 <= block.seconds < SILENCE
 
 
-def test_where_nobody_listens_every_request_is_an_error() -> None:
+def test_where_nothing_listens_every_request_is_an_error() -> None:
     with Load([f"grpc://127.0.0.1:{free_port()}/v1/models/net"], 10) as load:
         block = load.send_closed_loop([prepared(b"ask")] * 3)
     assert (len(block.latencies), block.errors) == (0, 3)
@@ -158,7 +158,7 @@ def test_what_speaks_no_grpc_is_an_error(act: scripted.Act) -> None:
     assert (len(block.latencies), block.errors) == (0, 2)
 
 
-def test_a_server_that_was_started_anew_between_two_blocks_is_no_error() -> None:
+def test_a_server_that_was_started_again_between_two_blocks_is_no_error() -> None:
     with serving() as first, Load([first.url], 10, 2) as load:
         assert load.send_closed_loop([prepared(b"ask")] * 4).errors == 0
         first.close()
@@ -201,7 +201,7 @@ def test_latencies_are_the_time_of_each_call() -> None:
 
 
 def told(answer: bytes, first: bytes = frames.settings(), content: bytes = b"ask") -> tuple[Block, Frames]:
-    """What becomes of a call that a server answers with these frames, and what the server was told."""
+    """The outcome of a call that a server answers with these frames, and what the server was told."""
     with frames.serving(answer, first) as story, Load([story.url], TIMEOUT) as load:
         block = load.send_closed_loop([prepared(content)])
     return block, story

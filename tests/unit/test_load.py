@@ -172,7 +172,7 @@ def test_the_timeout_is_for_the_whole_exchange() -> None:
     assert block.seconds >= 0.25
 
 
-def test_the_timeout_does_not_begin_anew_with_each_piece() -> None:
+def test_the_timeout_does_not_begin_again_with_each_piece() -> None:
     whole = answer(b"x" * 40)
     script = [dribble(whole, 0.35, piece=len(whole) // 3)]  # at 0, 0.35 and 0.7 seconds
     with serving(*script) as server:
@@ -188,7 +188,7 @@ def test_an_interim_answer_is_waited_out() -> None:
     assert (len(block.latencies), block.errors, server.connections) == (2, 0, 1)
 
 
-def test_where_nobody_listens_every_request_is_an_error() -> None:
+def test_where_nothing_listens_every_request_is_an_error() -> None:
     with Load([f"http://127.0.0.1:{free_port()}/v1/models/net"], 10) as load:
         block = load.send_closed_loop([load.prepare(BODY)] * 3)
     assert (len(block.latencies), block.errors) == (0, 3)
@@ -318,7 +318,7 @@ def test_after_an_answer_to_half_a_request_the_connection_is_given_up() -> None:
     assert (block.errors, len(kept)) == (2, 2)
 
 
-def test_an_answer_that_nobody_asked_for_does_not_pass_for_the_next_one() -> None:
+def test_an_answer_that_no_one_asked_for_does_not_pass_for_the_next_one() -> None:
     with serving(say(answer() + answer(b"{}", 500)), say()) as server:
         block = measured(server, 2)
     assert (len(block.latencies), block.errors, server.connections) == (2, 0, 2)

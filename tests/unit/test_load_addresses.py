@@ -81,7 +81,7 @@ def test_a_name_with_several_addresses_is_tried_at_each(monkeypatch: pytest.Monk
     assert (len(block.latencies), block.errors) == (4, 0)
 
 
-def test_a_name_that_nobody_knows_fails_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_no_one_knows_fails_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 

@@ -103,7 +103,7 @@ def test_an_idle_connection_that_the_server_closes_in_open_loop_is_no_error() ->
 
 
 def test_a_pause_that_closed_loop_hides_shows_in_open_loop() -> None:
-    """A server that stands still for half a second at each hundredth request."""
+    """A server that stops for half a second at each hundredth request."""
 
     def pausing() -> Act:
         one_at_a_time = threading.Lock()

@@ -475,7 +475,7 @@ def test_a_server_runs_on_its_cpus_with_all_its_threads(
     threads = [int(name) for name in os.listdir(f"/proc/{process.pid}/task")]
     assert {tuple(os.sched_getaffinity(thread)) for thread in threads} == {mine[1:2]}
     assert engine.conditions(server) == Conditions(mine[1:2])
-    assert pinning.usable() == mine, "whoever starts it stays where it is"
+    assert pinning.usable() == mine, "the caller stays where it is"
     assert f"$ taskset --cpu-list {mine[1]} " in capsys.readouterr().err
     with nothing_left(workspace):
         engine.stop(server, 10)

@@ -142,7 +142,7 @@ def test_the_official_archive_can_follow_the_seeded_model(
         {"reference": f"resnet@{VERSION}"},
     ],
 )
-def test_whoever_asks_for_the_archive_gets_no_seeded_model(
+def test_asking_for_the_archive_gives_no_seeded_model(
     settings: Settings, closed_url: str, fake_seeded: list[Path], wish: dict[str, str]
 ) -> None:
     catalogue(settings, closed_url)
@@ -192,7 +192,7 @@ def test_a_seeded_build_that_fails_leaves_nothing(
     def build(settings: Settings, recipe: str, target: Path) -> str:
         target.mkdir()
         (target / "saved_model.pb").touch()
-        raise ModelError("It does not work.", "Mend it.") if when == "while building" else KeyboardInterrupt
+        raise ModelError("It does not work.", "Fix it.") if when == "while building" else KeyboardInterrupt
 
     monkeypatch.setattr(seeded, "build", build)
     with pytest.raises((ModelError, KeyboardInterrupt)):
@@ -333,12 +333,12 @@ def test_the_same_version_from_elsewhere_stays_as_it_is(settings: Settings, serv
     assert len(resource.requests) == 1  # the second time its digest is known
 
 
-def test_a_version_that_somebody_replaced_is_not_taken_for_the_archives(
+def test_a_version_that_a_person_replaced_is_not_taken_for_the_archives(
     settings: Settings, server: Server
 ) -> None:
     url, _ = server.serve("/model", saved_model("1"))
     model = got(obtain.from_url(settings, "mine", url))
-    (model.folder / "saved_model.pb").write_bytes(b"somebody's own")
+    (model.folder / "saved_model.pb").write_bytes(b"a user's own")
     assert got(obtain.ensure(settings, "mine")).origin.source == "changed"
     with pytest.raises(ModelError, match="mine@1 is there already, and the new one") as caught:
         obtain.from_url(settings, "mine", url)
@@ -589,7 +589,7 @@ def test_a_models_folder_that_cannot_be_written_to(
     for attempt in attempts:
         with pytest.raises(DownloadError, match=r"cannot be written to \(Read-only file system\)"):
             attempt()
-    assert resource.requests == []  # told before anything is asked of anybody
+    assert resource.requests == []  # reported before any request is sent
 
 
 def test_a_state_folder_that_cannot_be_written_to(settings: Settings, server: Server) -> None:

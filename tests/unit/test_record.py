@@ -289,7 +289,7 @@ def test_two_models_and_servers_of_others_are_named() -> None:
     both = saved(replace(DONE, engine=None, verdict=replace(COMPARED, baseline=theirs, candidate=theirs)))
     assert record.head(both).startswith("resnet@2 · servers not started here")
     assert "tensorflow" in mixed["versions"]
-    assert "tensorflow" not in both["versions"], "nobody knows by what it executes"
+    assert "tensorflow" not in both["versions"], "what it executes with is not known"
     assert not any("seeded" in note for note in record.notes(both))
 
 

@@ -104,7 +104,7 @@ def test_a_new_tag_for_the_same_bytes_is_no_change(server: Server) -> None:
     assert fetch(url) == CONTENT
 
 
-def test_attempts_are_counted_anew_when_bytes_arrive(server: Server) -> None:
+def test_attempts_are_counted_again_when_bytes_arrive(server: Server) -> None:
     url, resource = server.serve("/file", CONTENT, cuts=[150_000] * 5)
     assert fetch(url, replace(OPTIONS, retries=1)) == CONTENT
     assert len(resource.requests) == 6
@@ -152,7 +152,7 @@ def test_retry_after_is_honoured(server: Server, form: str, monkeypatch: pytest.
     assert fetch(url) == CONTENT
     waits = [pause for pause in slept if pause >= 1]
     assert waits[0] == pytest.approx(7, abs=1.1)
-    assert waits[1] == 60  # a day is more than anybody waits for
+    assert waits[1] == 60  # no one waits for a day
 
 
 def test_pauses_grow(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,13 +190,13 @@ def test_a_file_that_vanishes_meanwhile_is_told(server: Server) -> None:
         fetch(url)
 
 
-def test_nobody_listens(closed_url: str) -> None:
+def test_where_nothing_listens(closed_url: str) -> None:
     with pytest.raises(Unreachable, match="cannot be reached: connection refused") as caught:
         fetch(closed_url)
     assert "--path" in caught.value.remedy
 
 
-def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_no_one_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
     def unknown(host: object, *_: object, **__: object) -> None:
@@ -205,7 +205,7 @@ def test_a_name_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(Unreachable, match="its name cannot be resolved"):
-        fetch("http://nobody.invalid/file")
+        fetch("http://missing.invalid/file")
     assert len(asked) == 2, "one quick second attempt, as nothing has ever answered"
 
 

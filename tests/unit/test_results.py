@@ -30,7 +30,7 @@ def test_the_result_is_saved_under_its_time_and_model(settings: Settings) -> Non
 
 
 def test_a_name_that_leads_elsewhere_stays_in_the_folder_of_results(settings: Settings) -> None:
-    """A server of somebody else's calls its model what it likes."""
+    """A server that this suite did not start can name its model anything."""
     theirs = replace(COMPARED.candidate, model="../../../elsewhere@1")
     folder = folders.write(
         settings.paths, record.content([replace(DONE, verdict=replace(COMPARED, candidate=theirs))])

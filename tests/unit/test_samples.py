@@ -30,7 +30,7 @@ ABOUT: dict[str, Any] = {
 
 
 class Program:
-    """Stands in for the embedded environment's program."""
+    """A stand-in for the embedded environment's program."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "log"

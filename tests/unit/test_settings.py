@@ -1,4 +1,4 @@
-"""tasks.lib.common.settings: invoke.yaml as it stands, and every way of getting it wrong."""
+"""tasks.lib.common.settings: invoke.yaml as it is, and every way of getting it wrong."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def scalars(table: Mapping[str, Any], *above: str) -> Iterator[tuple[tuple[str, 
             yield (*above, name), value
 
 
-# invoke.yaml as it stands
+# invoke.yaml as it is
 
 
 def through_invoke() -> Settings:
@@ -166,7 +166,7 @@ def test_relative_folders_count_from_the_root_and_absolute_ones_from_nowhere(tmp
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert read(changed("paths.models", "~/models"), ROOT).paths.models == tmp_path / "models"
-    told = refusal(changed("paths.models", "~nobody-of-this-name/models"))
+    told = refusal(changed("paths.models", "~no-user-of-this-name/models"))
     assert "INVOKE_PATHS_MODELS" in told.problem
 
 

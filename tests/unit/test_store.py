@@ -118,7 +118,7 @@ def test_a_version_without_a_record_is_the_persons_own(settings: Settings) -> No
     assert origin == Origin("path", str(folder), None, store.content_digest(folder))
 
 
-def test_a_version_that_somebody_replaced_is_not_what_its_record_says(settings: Settings) -> None:
+def test_a_version_that_a_person_replaced_is_not_what_its_record_says(settings: Settings) -> None:
     folder = put(settings, "resnet", "3")
     assert store.is_ours(folder)
     (folder / "saved_model.pb").write_bytes(b"another graph")

@@ -108,8 +108,8 @@ def test_models_that_are_links_are_left_alone(full: Checkout, tmp_path: Path) ->
     assert not full.model.folder.exists()
 
 
-def test_a_model_that_somebody_changed_is_left_alone(full: Checkout, capsys: Shown) -> None:
-    (full.model.folder / "saved_model.pb").write_text("somebody's own")
+def test_a_model_that_a_person_changed_is_left_alone(full: Checkout, capsys: Shown) -> None:
+    (full.model.folder / "saved_model.pb").write_text("a user's own")
     teardown.teardown(full.context(), models=True)
     assert (full.model.folder / "saved_model.pb").exists()
     assert "removed models: net/.optimized, net/.partial-x (" in capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_programs_of_a_killed_call_are_ended(
     assert ended == [checkout.settings.paths.state]
 
 
-def test_the_environment_of_somebody_else_is_refused(full: Checkout) -> None:
+def test_the_environment_of_another_user_is_refused(full: Checkout) -> None:
     (full.settings.paths.environment / environment.SIGN).unlink()
     with pytest.raises(BaseException, match="is not an environment of this suite"):
         teardown.teardown(full.context(), environment=True)

@@ -46,7 +46,7 @@ def after(count: int) -> Callable[[Rounds], bool]:
 class Machine:
     """A machine whose speed changes from block to block, in one simulated run.
 
-    `levels` are the logarithms of how slow it is, block after block, whoever is measured.
+    `levels` are the logarithms of how slow it is, block after block, for any server.
     """
 
     def __init__(self, random: np.random.Generator, levels: np.ndarray[Any, Any], jitter: float) -> None:
@@ -58,7 +58,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What stands for a Load: answers each request in 10 ms times `slowness`, on `machine`."""
+    """A stand-in for a Load: answers each request in 10 ms times `slowness`, on `machine`."""
 
     label: str
     machine: Machine
@@ -159,7 +159,7 @@ def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: in
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
-def test_a_steady_drift_favours_nobody(drift: float) -> None:
+def test_a_steady_drift_favours_no_one(drift: float) -> None:
     """A machine that gets 65 % slower, or faster, in a run without any noise: the ratio stays 1."""
     levels = drift * np.linspace(0, 1, 8 * ROUNDS)
     done = concluded(simulated(Machine(np.random.default_rng(1), levels, 0)))
@@ -436,7 +436,7 @@ def test_other_answers_that_were_timed_all_the_same_are_said() -> None:
 
 
 def test_what_does_not_answer_the_same_is_not_timed() -> None:
-    """Nobody listens at these addresses: a single request would be an error."""
+    """Nothing listens at these addresses: a single request would be an error."""
     done = paired.judge(STOCK, OPTIMIZED, OTHER, [b"{}"], PLAN)
     assert done == Verdict(STOCK, OPTIMIZED, OTHER, {}, {}, PLAN, (), ())
     assert (

@@ -25,7 +25,7 @@ REQUESTS: list[Prepared] = [(b"",)] * 12
 
 @dataclass
 class Warming:
-    """What stands for a Load: each block takes 10 ms a request times `level` of its number."""
+    """A stand-in for a Load: each block takes 10 ms a request times `level` of its number."""
 
     level: Callable[[int], float]
     noise: float = 0.0

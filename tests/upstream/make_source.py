@@ -20,7 +20,7 @@ CONTENTS = ("WORKSPACE", ".bazelrc", "tensorflow_serving")
 
 
 def make_source(folder: Path, tag: str = TAG) -> Path:
-    """Make FOLDER/serving.git anew and return it. The same source gives the same commit.
+    """Make FOLDER/serving.git again and return it. The same source gives the same commit.
 
     Raises subprocess.CalledProcessError, OSError.
     """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _THREADS_PER_CPU = 4  # TensorFlow Serving's own default for --rest_api_num_threads and --grpc_max_threads
-_FILES = 256  # open files beside the connections
+_FILES = 256  # open files apart from the connections
 _TICK = 0.1  # seconds between two ticks of uvicorn's
 _SO_ATTACH_FILTER, _BPF_RET = 26, 0x06  # asm-generic/socket.h, linux/bpf_common.h
 _STEP = 0.02  # seconds between two looks at whether the server can end
@@ -77,7 +77,7 @@ def serve(
     On a signal the server goes on for flags.shutdown_drain seconds, while it says that it is not ready and
     ends each connection with its next answer. Then no further connection is accepted, and requests in
     flight have flags.shutdown_grace seconds. A second signal ends all of that at once.
-    Raises StartError where somebody else has begun to listen on a port.
+    Raises StartError if another program has begun to listen on a port.
     """
     limits = flags.limits
     _allow_open_files(limits.connections + _FILES)
@@ -110,7 +110,7 @@ def serve(
         timeout_keep_alive=KEEP_ALIVE,
     )
     server = _Server(config, app, grpc_server, drain=flags.shutdown_drain, grace=flags.shutdown_grace)
-    # uvicorn raises the signal once more when it is done, for whoever handled it before; that is us.
+    # uvicorn raises the signal once more when it is done, for the handler before it; that is us.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     if listener is None:
@@ -136,7 +136,7 @@ def _listen(listener: socket.socket, flags: Flags) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server with a clock for its connections, gRPC beside it, and a way out that loses no request.
+    """uvicorn's server with a clock for its connections, gRPC as well, and a way out that loses no request.
 
     uvicorn itself closes the listening socket at once, and with it the connections that wait in it; and it
     closes connections that are idle at that moment, though a request may be on its way in them.
@@ -205,7 +205,7 @@ class _Server(uvicorn.Server):
     async def _close_listener(self, listener: socket.socket) -> None:
         """Stop listening; who has been let in by the system until then, is served."""
         last = listener.dup()
-        let_nobody_in(last)
+        drop_late_connections(last)
         for server in self.servers:
             server.close()
         listener.close()
@@ -218,15 +218,15 @@ class _Server(uvicorn.Server):
                     ),
                     accepted,
                 )
-        except OSError:  # there is nobody left
+        except OSError:  # no connection is left
             last.close()
 
 
-def let_nobody_in(listener: socket.socket) -> None:
+def drop_late_connections(listener: socket.socket) -> None:
     """Have the system drop all that arrives for a listening socket, where it can (Linux).
 
-    Whoever connected between the last accept() and close() would be reset. A dropped client's system tries
-    again after a second, and is refused.
+    Clients that connected between the last accept() and close() would be reset. A dropped
+    client's system tries again after a second, and is refused.
     """
     if not sys.platform.startswith("linux"):
         return

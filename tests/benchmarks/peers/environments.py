@@ -1,4 +1,4 @@
-"""Makes a virtual environment for each peer, from what is pinned beside this file.
+"""Makes a virtual environment for each peer, from the pinned requirements next to this file.
 
     python tests/benchmarks/peers/environments.py [FOLDER]
 

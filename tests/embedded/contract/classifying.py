@@ -104,7 +104,7 @@ def _each() -> list[Rest]:
             message="Unexpected element type in feature: x expecting type: float",
         )
         add(
-            "whole numbers beside fractions",
+            "whole numbers next to fractions",
             {"examples": [{"x": [1, 2.5]}]},
             message="Unexpected element type in feature: x expecting type: int64",
         )

@@ -1,4 +1,4 @@
-"""Which JSON numbers an input of each type takes, and what becomes of them."""
+"""Which JSON numbers an input of each type takes, and their values."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ CASES: list[Rest] = [
     asked("a text", {"instances": ["one"]}, {"predictions": both("one")}, signature="text", source=GUIDE),
     asked("texts", {"instances": ["one", "two"]}, {"predictions": both("one", "two")}, signature="text"),
     asked("bytes", {"instances": [b64(b"one")]}, {"predictions": both("one")}, signature="text", source=GUIDE),
-    asked("bytes beside a text", {"instances": [b64(b"one"), "two"]}, {"predictions": both("one", "two")}, signature="text"),
+    asked("bytes next to a text", {"instances": [b64(b"one"), "two"]}, {"predictions": both("one", "two")}, signature="text"),
     asked("named bytes", {"instances": [{"text": b64(b"one")}]}, {"predictions": both("one")}, signature="text"),
     asked("bytes in a column", {"inputs": [b64(b"one")]}, {"outputs": {"upper": ["ONE"], "raw_bytes": [b64(b"one\x00\xff")]}}, signature="text"),
     asked("bytes that are the column", {"inputs": b64(b"one")}, {"outputs": {"upper": "ONE", "raw_bytes": b64(b"one\x00\xff")}}, signature="text"),

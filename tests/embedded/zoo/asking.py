@@ -64,7 +64,7 @@ class Asked:
         return sum(map(int, re.findall(sample, page)))
 
     def by_rest(self, model: str, signature: str, inputs: Inputs, expected: Answer) -> Answer:
-        """In columns. `expected` says of which types the answer is, and which code stands for a status."""
+        """In columns. `expected` says of which types the answer is, and which code means which status."""
         columns = {name: _to_json(array.tolist()) for name, array in inputs.items()}
         body = {"signature_name": signature, "inputs": columns}
         status, answer = self.server.call("POST", f"/v1/models/{model}:predict", body)

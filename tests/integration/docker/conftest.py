@@ -75,7 +75,7 @@ def stock(docker_host: str, registry: str, base: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def bystander(docker_host: str, stock: str) -> Iterator[str]:
-    """A container of somebody else's, from an image of the suite: it is there at the end as well."""
+    """Another user's container, from an image of the suite: it is there at the end as well."""
     words = ("--label", f"{LABEL}.kind=optimized", "--entrypoint", "sleep", stock, "infinity")
     container = engine.docker(docker_host, "run", "--detach", *words)
     yield container
@@ -113,7 +113,7 @@ def suite(docker_host: str, stock: str, bystander: str, tmp_path: Path) -> Itera
         "INVOKE_SERVE_REST_PORT": str(engine.free_port()),
         "INVOKE_SERVE_GRPC_PORT": str(engine.free_port()),
         "INVOKE_SERVE_STOP_GRACE": "3",
-        "INVOKE_BUILD_USER": "nobody-builds-this",
+        "INVOKE_BUILD_USER": "no-one-builds-this",
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
     }

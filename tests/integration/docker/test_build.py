@@ -239,9 +239,9 @@ def test_an_old_image_that_is_in_use_is_known_by_its_name(project: Project) -> N
     project.run("build.embedded", "--engine", "docker")
     first = project.image("tensorflow-serving-embedded")
     user = docker(project.host, "create", first, "echo")
-    # Somebody's own, without a name: it has inherited every label.
+    # A user's own, without a name: it has inherited every label.
     (project.folder / "Dockerfile").write_text(f"FROM {name}:2.20.0\nENV MADE=here\n")
-    somebodys = docker(project.host, "build", "--quiet", str(project.folder))
+    inherited = docker(project.host, "build", "--quiet", str(project.folder))
     try:
         (project.folder / "docker" / "embedded" / "requirements.lock").write_text("one==2\n")
         project.run("build.embedded", "--engine", "docker")
@@ -249,12 +249,12 @@ def test_an_old_image_that_is_in_use_is_known_by_its_name(project: Project) -> N
         told = project.run("--dry", "teardown", "--images").stderr
         assert f"would remove images: {name}:2.20.0 (" in told
         assert replaced in told
-        assert somebodys.removeprefix("sha256:")[:12] not in told
+        assert inherited.removeprefix("sha256:")[:12] not in told
     finally:
         docker(project.host, "rm", user)
     assert project.run("teardown", "--images").stdout.endswith(f"removed images: {name}:2.20.0, {replaced}\n")
-    assert somebodys in docker(project.host, "images", "--quiet", "--no-trunc").split()
-    docker(project.host, "image", "rm", somebodys)
+    assert inherited in docker(project.host, "images", "--quiet", "--no-trunc").split()
+    docker(project.host, "image", "rm", inherited)
 
 
 def test_a_change_of_the_embedded_server_does_not_compile_serving_again(project: Project) -> None:
@@ -457,7 +457,7 @@ def test_a_user_without_permission_is_told(project: Project) -> None:
 
 
 SLEEP = "7219"
-"""Seconds that nobody else sleeps for: it finds the build's own process on this machine."""
+"""Seconds for which no other process sleeps: it finds the build's own process on this machine."""
 
 
 def slow_build(project: Project, buildkit: str) -> subprocess.Popen[str]:

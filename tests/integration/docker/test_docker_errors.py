@@ -67,7 +67,7 @@ def test_a_mount_that_never_loads_is_not_waited_for(suite: Suite, docker_host: s
 
 def test_a_model_that_others_may_not_read(suite: Suite) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root runs servers as somebody else")
+        pytest.skip("only root runs servers as another user")
     put_model(suite).chmod(0o700)
     problem, remedy = refused(suite, "serve")
     assert "may not read the model" in problem
@@ -80,7 +80,7 @@ def test_a_missing_tag(suite: Suite, registry: str) -> None:
     assert "docker.image" in remedy
 
 
-def test_a_registry_that_nobody_runs(suite: Suite) -> None:
+def test_a_registry_that_no_one_runs(suite: Suite) -> None:
     problem, _ = refused(suite, "serve", INVOKE_DOCKER_IMAGE="127.0.0.1:9/tensorflow/serving:1")
     assert problem.startswith("The registry of 127.0.0.1:9/tensorflow/serving:1 cannot be reached")
 
@@ -125,7 +125,7 @@ def test_no_daemon(suite: Suite) -> None:
 
 
 def test_a_daemon_elsewhere(suite: Suite) -> None:
-    for elsewhere in ("tcp://192.0.2.1:2375", "ssh://somebody@192.0.2.1"):
+    for elsewhere in ("tcp://192.0.2.1:2375", "ssh://someone@192.0.2.1"):
         problem, remedy = refused(suite, "serve", DOCKER_HOST=elsewhere)
         assert "may be on another machine" in problem
         assert "--engine local" in remedy
@@ -219,7 +219,7 @@ def test_an_image_that_is_no_server(suite: Suite, docker_host: str, base: str) -
 
 def test_the_optimized_image_is_not_there(suite: Suite) -> None:
     problem, remedy = refused(suite, "serve", "--optimized")
-    assert "nobody-builds-this/tensorflow-serving:" in problem
+    assert "no-one-builds-this/tensorflow-serving:" in problem
     assert "is not built yet" in problem
     assert "invoke build.devel build.optimized" in remedy
     assert "hours" in remedy

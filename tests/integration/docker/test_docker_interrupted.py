@@ -128,7 +128,7 @@ def test_stopped_by_another_call_while_it_loads(
     assert containers(docker_host) == []
 
 
-def test_removed_by_somebody_else_while_it_loads(
+def test_removed_by_another_user_while_it_loads(
     suite: Suite, docker_host: str, calls: list[subprocess.Popen[str]]
 ) -> None:
     call = starting(suite, docker_host)
@@ -139,7 +139,7 @@ def test_removed_by_somebody_else_while_it_loads(
     assert "was removed while it was loading, by another call or another program" in err
 
 
-def test_removed_by_somebody_else_while_it_runs(suite: Suite, docker_host: str) -> None:
+def test_removed_by_another_user_while_it_runs(suite: Suite, docker_host: str) -> None:
     suite.run("serve")
     engine.docker(docker_host, "rm", "--force", *running(docker_host))
     assert "nothing is running" in suite.run("serve.status").stderr

@@ -31,7 +31,7 @@ def ask(url: str) -> float:
         return json.load(answer)["predictions"][0]
 
 
-def test_an_image_that_was_built_anew_is_served_anew(suite: Suite, docker_host: str, stock: str) -> None:
+def test_an_image_that_was_built_again_is_served_again(suite: Suite, docker_host: str, stock: str) -> None:
     name = f"{suite.folder.name}-rebuilt-{os.getpid()}:1"
     engine.docker(docker_host, "tag", stock, name)
     rebuilt = suite.with_environment(INVOKE_DOCKER_IMAGE=name)
@@ -245,7 +245,7 @@ def test_auto_takes_docker_where_the_image_can_be_had(suite: Suite, docker_host:
 @pytest.mark.parametrize(
     ("added", "words", "reason"),
     [
-        ({}, ("--optimized",), r"the image nobody-builds-this/tensorflow-serving:\S+ is not built"),
+        ({}, ("--optimized",), r"the image no-one-builds-this/tensorflow-serving:\S+ is not built"),
         ({"INVOKE_DOCKER_IMAGE": "REGISTRY/no/such:1"}, (), r"The registry has no image \S+/no/such:1"),
         (
             {"INVOKE_DOCKER_IMAGE": "127.0.0.1:9/x:1"},
@@ -309,7 +309,7 @@ def test_teardown_removes_images_that_were_built_and_no_others(
     suite: Suite, docker_host: str, stock: str
 ) -> None:
     user = suite.added["INVOKE_BUILD_USER"]
-    ours, theirs = f"{user}/tensorflow-serving:2.20.0", f"somebody/else:{user}"
+    ours, theirs = f"{user}/tensorflow-serving:2.20.0", f"another/user:{user}"
     for name in (ours, theirs):
         # Theirs was made FROM one of ours, and has inherited its labels.
         dockerfile = f"FROM {stock}\nLABEL {LABEL}.kind=optimized made={name}\n"

@@ -1,6 +1,6 @@
 """Errors of the embedded server.
 
-StartError                    the server cannot start: one sentence for whoever typed the command
+StartError                    the server cannot start: one sentence for the person who typed the command
 Postponed                     what a request needs is being loaded; it is executed afterwards
 ServingError                  a request failed; `code` is gRPC's, `http_status` is what REST answers
 ├── InvalidArgument      400  the request is wrong
@@ -120,7 +120,7 @@ class ResourceExhausted(ServingError):
 
 
 class Internal(ServingError):
-    """Something broke that the client cannot mend."""
+    """Something broke that the client cannot fix."""
 
     code = "INTERNAL"
     http_status = 500
@@ -154,5 +154,5 @@ def error_document(error: ServingError) -> bytes:
 
 
 def retry_after(http_status: int) -> list[tuple[bytes, bytes]]:
-    """The header that says when to try again, for the statuses that a second try can mend."""
+    """The header that says when to try again, for the statuses that a second try can overcome."""
     return [(b"retry-after", b"%d" % _RETRY_AFTER)] if http_status in (429, 503) else []

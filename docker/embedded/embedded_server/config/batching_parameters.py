@@ -68,7 +68,7 @@ class BatchingParameters:
 
     @property
     def sizes_to_warm_up(self) -> tuple[int, ...]:
-        """Beside 1: the sizes that batches will have, or one that stands for all where any may come."""
+        """Apart from 1: the sizes that batches will have, or one size if any may occur."""
         if self.batch_rows == 1:
             return ()
         return self.allowed_batch_sizes or (2,)

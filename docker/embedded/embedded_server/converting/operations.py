@@ -229,7 +229,7 @@ def _product(operation: tf.Operation, facts: Facts) -> str | None:
 def _same_open_size(a: tf.Tensor, b: tf.Tensor, facts: Facts) -> bool:
     """Whether open sizes of both come from the same place, as in attention.
 
-    Tensors that the body is given must have the same sizes wherever both are open
+    Tensors that the body is given must have the same sizes if both are open
     (artefact.Program.same_sizes). So with one open size each, besides the number of rows and at the same
     place, theirs are the same.
     """

@@ -45,4 +45,4 @@ class Backend(Protocol):
         """Whether a request may be executed together with others, so that they are not slower for it."""
 
     def close(self) -> None:
-        """Free all that it holds. Called once, when nobody executes anything any more or ever will."""
+        """Free all that it holds. Called once, when nothing is executed any more or ever will be."""

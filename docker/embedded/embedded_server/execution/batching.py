@@ -238,7 +238,7 @@ class BatchingBackend:
             for task in batch:
                 task.alone, task.error = len(batch) > 1, postponed
         except ServingError as error:
-            # Whose fault it is, nobody knows. What took too long would do so again.
+            # It is not known whose fault it is. What took too long would do so again.
             again = len(batch) > 1 and not isinstance(error, DeadlineExceeded)
             for task in batch:
                 task.alone, task.error = again, error

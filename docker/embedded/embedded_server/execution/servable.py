@@ -64,7 +64,7 @@ class Loaded:
             idle()
 
     def retire(self, when_idle: Callable[[], None]) -> None:
-        """Let nobody else use it; `when_idle` is called once, as soon as nobody does."""
+        """Let no new user in; `when_idle` is called once, as soon as the last one has left."""
         with self._lock:
             self._when_idle = when_idle
             idle = self._users == 0
@@ -94,7 +94,7 @@ class Models:
         return self._view
 
     def show(self, view: View) -> None:
-        """Serve `view` from now on. Whoever removes a servable retires it afterwards."""
+        """Serve `view` from now on. The caller that removes a servable retires it afterwards."""
         self._view = view
 
     @contextmanager

@@ -47,7 +47,7 @@ _ERRORS: Mapping[int, type[errors.ServingError]] = {
 def translated(error: tf.errors.OpError | UnicodeDecodeError) -> errors.ServingError:
     """TensorFlow's error as one that clients are told.
 
-    UnicodeDecodeError is what becomes of a message that quotes an input which is no text: TensorFlow's
+    UnicodeDecodeError is what a message leads to that quotes an input which is no text: TensorFlow's
     binding cannot make a str of it, and forgets of what kind it was.
     """
     if isinstance(error, UnicodeDecodeError):
@@ -193,7 +193,7 @@ def session_callable(
     options.run_options.timeout_in_ms = round(timeout * 1000)
     if in_callers_thread:
         options.run_options.inter_op_thread_pool = -1  # protobuf/config.proto
-    # Session.make_callable, the public form, goes through Session.run wherever tensors are fed: 0.15 ms more.
+    # Session.make_callable, the public form, goes through Session.run if tensors are fed: 0.15 ms more.
     call: Callable[..., Sequence[Array]] = session._make_callable_from_options(options)
     return call
 

@@ -19,7 +19,7 @@ from embedded_server.common.limits import Body, Memory
 
 
 class _Sent:
-    """A message, which holds memory as long as anybody has it."""
+    """A message, which holds memory as long as it is referenced."""
 
     def __init__(self, data: bytes, parse: Callable[[bytes], Any], memory: Memory) -> None:
         self._body = Body(memory)
@@ -64,7 +64,7 @@ class Bounds(grpc.ServerInterceptor):  # type: ignore[misc]
             while True:
                 with self._free:
                     if not context.is_active():  # given up while it waited: never executed
-                        context.abort(grpc.StatusCode.CANCELLED, "nobody waits for the answer any more")
+                        context.abort(grpc.StatusCode.CANCELLED, "no one waits for the answer any more")
                     try:
                         return handler.unary_unary(sent.message, context)
                     except Postponed as postponed:

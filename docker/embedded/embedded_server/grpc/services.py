@@ -129,7 +129,7 @@ class GrpcServer:
         _log.info("Running gRPC ModelServer at %s ...", shown)
 
     def leave(self) -> None:
-        """Say NOT_SERVING to whoever asks for the health, and go on answering."""
+        """Report NOT_SERVING as the health, and go on answering."""
         self._health.enter_graceful_shutdown()
 
     def stop(self, grace: float) -> None:

@@ -123,7 +123,7 @@ class HttpApp:
 
         def work() -> Answer:
             if connection.gone:
-                return Answer(499, b"")  # nobody is there to read it; the status is nginx's for that
+                return Answer(499, b"")  # no client is left to read it; the status is nginx's for that
             nonlocal data
             try:
                 if data is None:  # not the second time, if the call was postponed

@@ -50,7 +50,7 @@ class Connection(HttpToolsProtocol):
         limits: Limits,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.gone = False  # nobody is there any more to read an answer
+        self.gone = False  # no client is left to read an answer
         self._limits = limits
         self._refusal: ServingError | None = None  # why nothing is read any more
         self._refused_at: float | None = None
@@ -240,7 +240,7 @@ class Connection(HttpToolsProtocol):
 
     @staticmethod
     def _tell_gone(cycle: RequestResponseCycle) -> None:
-        """Let the application know that nobody waits for this answer any more."""
+        """Let the application know that no one waits for this answer any more."""
         if not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()

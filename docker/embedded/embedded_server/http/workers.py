@@ -22,7 +22,7 @@ class Workers:
     """All methods are to be called on the event loop's thread."""
 
     def __init__(self, threads: int, queued: int) -> None:
-        """threads: calls executed at once. queued: calls that may wait beside them."""
+        """threads: calls executed at once. queued: calls that may wait as well."""
         self._most_threads = threads
         self._queued = queued
         self._threads = 0
@@ -82,7 +82,7 @@ class Call(Generic[_Result]):
         self.claimed = threading.Lock()  # taken once: by the thread that executes the call, or to give it up
 
     def give_up(self) -> None:
-        """Nobody wants the answer.
+        """The answer is not wanted any more.
 
         A call that waits is never made, and its place is free at once. One that is being executed goes on: it
         keeps its place until it ends.
@@ -91,7 +91,7 @@ class Call(Generic[_Result]):
             self._end()
 
     def execute(self) -> None:
-        """Call the function. To be called in a worker's thread, by whoever has claimed the call.
+        """Call the function. To be called in a worker's thread, by the one that has claimed the call.
 
         A call that is postponed leaves the thread to others, and keeps its place.
         """

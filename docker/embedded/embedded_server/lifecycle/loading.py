@@ -133,7 +133,7 @@ def _load_backend(flags: Flags, metrics: Metrics, model: ModelConfig, version: i
 
 
 def unload(servable: Servable) -> None:
-    """Free all that a servable holds; nobody uses it any more."""
+    """Free all that a servable holds; it is not used any more."""
     servable.backend.close()
     gc.collect()  # graphs refer to themselves
     # glibc keeps freed memory for itself, as TensorFlow Serving's allocator would, which is told to let go

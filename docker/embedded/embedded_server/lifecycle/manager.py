@@ -79,7 +79,7 @@ class Manager:
         """Wait until each model has a version that is available.
 
         Raises StartError where that cannot come to be. A model that the flags name has one attempt, so that
-        whoever types them need not wait for the retries.
+        the person who types them need not wait for the retries.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._are_served(self._configs, self._one_attempt))
@@ -238,7 +238,7 @@ class Manager:
         self._show()
 
     def _choose(self, config: ModelConfig) -> dict[int, Path] | None:
-        """The versions to be served; None where nobody knows, and everything stays as it is."""
+        """The versions to be served; None if they are not known, and everything stays as it is."""
         try:
             versions = list_versions(config.base_path)
         except OSError as error:

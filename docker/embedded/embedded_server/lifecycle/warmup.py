@@ -1,4 +1,4 @@
-"""Executes a model before anybody asks it: the first request of a shape is many times as slow as others.
+"""Executes a model before the first request: the first request of a shape is many times as slow as others.
 
 Recorded requests are read from where TensorFlow Serving reads them, and count as it counts them
 (servables/tensorflow/saved_model_warmup_util.cc): at most 1000, and if one fails, so does the load. A model
@@ -54,7 +54,7 @@ def warm_up(
 ) -> None:
     """Make the warm-up requests of a model, each recorded one `iterations` times.
 
-    batch_sizes: those beside 1 in which requests are going to be executed together.
+    batch_sizes: those apart from 1 in which requests are going to be executed together.
 
     Raises ServingError where a recorded one fails, or the records cannot be read.
     """
@@ -62,7 +62,7 @@ def warm_up(
     if not file.exists():
         _make_up(servable.backend, version_folder, batch_sizes)
         return
-    inference = Inference(Metrics())  # nobody should find these requests among those that were counted
+    inference = Inference(Metrics())  # these requests must not be counted
     count = 0
     for record in _records(file):
         count += 1

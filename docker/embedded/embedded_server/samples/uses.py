@@ -73,7 +73,7 @@ class Feature:
 
 @dataclass(frozen=True)
 class Use:
-    """What becomes of a value. What is not known is empty."""
+    """What the graph does with a value. What is not known is empty."""
 
     decoded: str = ""
     """photo, audio, number, csv or example."""
@@ -121,7 +121,7 @@ class Traced:
         return cls(graph, flat.inputs, dict(_tables(graph)))
 
     def use_of(self, name: str) -> Use:
-        """What becomes of an input."""
+        """What the graph does with an input."""
         return _use(self.graph.get_tensor_by_name(self.inputs[name]), self)
 
 
