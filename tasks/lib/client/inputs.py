@@ -265,7 +265,9 @@ def _resized(
     if kind.kind in "iu" or wanted == ZERO_TO_255:
         return pixels.astype(kind)
     # Four digits are more than a pixel has, and keep a 224x224 request at about 1 MB.
-    return (pixels / 127.5 - 1.0 if wanted == MINUS_ONE_TO_ONE else pixels / 255.0).round(4)
+    scaled = pixels / 127.5 - 1.0 if wanted == MINUS_ONE_TO_ONE else pixels / 255.0
+    rounded: np.ndarray[Any, Any] = np.round(scaled, 4)
+    return rounded
 
 
 def _opened(photo: Path) -> Image.Image:

@@ -45,7 +45,7 @@ def _embedded(settings: Settings, only: list[str]) -> tuple[list[str], dict[str,
     """
     python = str(environment.ensure(settings))
     tools = settings.paths.state / "test-tools"
-    _install(settings, "requirements.txt", tools)
+    _install(settings, "requirements.lock", tools, "--require-hashes")
     # Clients of others, which run in processes of their own with all else from the embedded environment.
     _install(settings, "clients.txt", tools / "clients", "--no-deps")
     path = f"{environment.SOURCES}:{settings.paths.shown(tools)}"

@@ -251,7 +251,7 @@ class _Tail:
 
     def of(self, body: Mapping[str, Array]) -> dict[str, Array]:
         """Float outputs of the signature, for the body's results; none where they need more than these."""
-        if not self._outputs:
+        if self._session is None:
             return {}
         try:
             fed = {own: body[name] for own, name in self._given.items()}

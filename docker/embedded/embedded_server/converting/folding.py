@@ -130,7 +130,8 @@ def _settled_sizes(operation: tf.Operation, constant: set[str]) -> Array | None:
     sizes = [measured.as_list()[place] for place in np.ravel(taken)]
     if any(size is None for size in sizes):
         return None
-    return np.array(sizes, places.dtype).reshape(np.shape(taken))
+    gathered: Array = np.array(sizes, places.dtype).reshape(np.shape(taken))
+    return gathered
 
 
 def _is_settled(operation: tf.Operation) -> bool:
@@ -210,9 +211,9 @@ def _replaced(graph_def: GraphDef, values: Mapping[str, Array]) -> GraphDef:
             continue
         copy = changed.node.add()
         copy.CopyFrom(node)
-        for index, reference in enumerate(copy.input):
+        for place, reference in enumerate(copy.input):
             if not reference.startswith("^") and tensor_of(reference) in names:
-                copy.input[index] = names[tensor_of(reference)]
+                copy.input[place] = names[tensor_of(reference)]
     for tensor, name in names.items():
         make_constant(changed.node.add(name=name), values[tensor])
     present = {node.name for node in changed.node}

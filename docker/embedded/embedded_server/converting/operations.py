@@ -259,10 +259,11 @@ def _einsum(operation: tf.Operation, facts: Facts) -> str | None:
     for term, tensor in zip(terms, operation.inputs, strict=True):
         for position, (label, size) in enumerate(zip(term, tensor.shape.as_list(), strict=True)):
             sizes.setdefault(label, set()).add(-1 if size is None and position == 0 else size)
+    first, second = operation.inputs
     for label in set(terms[0]) & set(terms[1]):
         if len(sizes[label]) > 1:
             return f"the sizes of {label!r} in {equation} are not known to be the same"
-        if sizes[label] == {None} and not _same_open_size(*operation.inputs, facts):
+        if sizes[label] == {None} and not _same_open_size(first, second, facts):
             return f"the size of {label!r} in {equation} is open"
     return None
 
@@ -337,8 +338,8 @@ def _added_to_a_constant(operation: tf.Operation, facts: Facts) -> str | None:
     """As in gelu, 1 + erf(x): OpenVINO's error is 4e-7, however small the result is."""
     for user in operation.outputs[0].consumers():
         others = [facts.value(tensor) for tensor in user.inputs if tensor is not operation.outputs[0]]
-        added = user.type in ("Add", "AddV2") and others and others[0] is not None
-        if not added or np.abs(others[0]).min() < 0.5:
+        constant = others[0] if user.type in ("Add", "AddV2") and others else None
+        if constant is None or np.abs(constant).min() < 0.5:
             return "small results of it are not exact enough"
     return None
 

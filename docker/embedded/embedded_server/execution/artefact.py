@@ -152,7 +152,7 @@ def _program(content: dict[str, Any]) -> Program:
         for tensor, condition in content.pop("conditions").items()
     }
     names = ("initializers", "front", "front_checks", "tail_checks")
-    lists = {name: tuple(content.pop(name)) for name in names}
+    lists: dict[str, Any] = {name: tuple(content.pop(name)) for name in names}
     return Program(conditions=conditions, **lists, **content)
 
 

@@ -42,8 +42,8 @@ class Classes:
         assert there is not None, "a classifier has labels or scores"
         labels = np.full(there.shape, b"", np.object_) if self.labels is None else self.labels
         scores = np.zeros(there.shape, np.float32) if self.scores is None else self.scores
-        for row_labels, row_scores in zip(labels.tolist(), scores.tolist(), strict=True):
-            yield list(zip(row_labels, row_scores, strict=True))
+        for row_labels, row_scores in zip(labels, scores, strict=True):
+            yield list(zip(row_labels.tolist(), row_scores.tolist(), strict=True))
 
 
 class Inference:

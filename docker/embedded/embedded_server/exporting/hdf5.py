@@ -84,4 +84,4 @@ def _size(dataset: h5py.Dataset) -> int:
         code = properties.get_filter(number)[0]
         if code not in _FILTERS:
             raise Refused(f"{quoted(dataset.name)} in it needs the HDF5 filter {code}, a library of its own")
-    return int(dataset.size or 0) * dataset.dtype.itemsize
+    return int(dataset.size or 0) * int(dataset.dtype.itemsize)

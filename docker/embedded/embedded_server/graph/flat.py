@@ -438,7 +438,7 @@ def _states(graph_def: GraphDef) -> Iterator[str]:
 
 
 def _is_handle(node: NodeDef) -> bool:
-    return node.op == "Placeholder" and node.attr["dtype"].type == tf.resource.as_datatype_enum
+    return bool(node.op == "Placeholder" and node.attr["dtype"].type == tf.resource.as_datatype_enum)
 
 
 def _described(node: NodeDef) -> str:
@@ -534,7 +534,7 @@ def make_constant(node: NodeDef, value: Any) -> None:
     node.attr["value"].tensor.CopyFrom(proto)
 
 
-class _Values(convert_to_constants._ConverterData):  # type: ignore[misc]
+class _Values(convert_to_constants._ConverterData):
     """What TensorFlow's own conversion asks for: the graph, and the value of each variable."""
 
     def __init__(self, graph_def: GraphDef, values: Mapping[str, np.ndarray[Any, Any]]) -> None:

@@ -30,7 +30,7 @@ class _Sent:
         self._body.release()
 
 
-class Bounds(grpc.ServerInterceptor):  # type: ignore[misc]
+class Bounds(grpc.ServerInterceptor):
     """Bounds the requests of one service that execute at once, and the memory of all that have arrived."""
 
     def __init__(self, service: str, threads: int, memory: Memory) -> None:
@@ -60,7 +60,7 @@ class Bounds(grpc.ServerInterceptor):  # type: ignore[misc]
 
         def answer(sent: _Sent | ServingError, context: grpc.ServicerContext) -> Any:
             if isinstance(sent, ServingError):
-                context.abort(grpc.StatusCode[sent.code], str(sent))
+                return context.abort(grpc.StatusCode[sent.code], str(sent))  # raises
             while True:
                 with self._free:
                     if not context.is_active():  # given up while it waited: never executed

@@ -186,7 +186,8 @@ class _Calls:
         message = str(refused)
         if len(message) > _MESSAGE_LIMIT:
             message = f"{message[:_MESSAGE_LIMIT]}...TRUNCATED"
-        return context.abort(grpc.StatusCode[refused.code], message)
+        context.abort(grpc.StatusCode[refused.code], message)
+        raise AssertionError("abort raises")
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):

@@ -160,7 +160,7 @@ def made_up_inputs(signature: Signature) -> Iterator[dict[str, Array]]:
 
 def _zeros(spec: TensorSpec, text: bytes) -> Array:
     # A model of unknown rank is given a batch of one number, which most of those take.
-    shape = (1,)
+    shape: tuple[int, ...] = (1,)
     if spec.shape is not None:
         # Many networks for photos of any size refuse tiny ones.
         is_photo = len(spec.shape) == 4 and spec.shape[3] in (1, 3)

@@ -323,9 +323,9 @@ def as_floats(values: Any, dtype: np.dtype[Any]) -> Array:
     """Numbers as a float type; those that are too large for it become its largest."""
     if dtype.kind == "c":
         return np.asarray(values).astype(dtype)
-    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    largest = float(ml_dtypes.finfo(dtype).max)
     values = np.asarray(values, np.float64)
-    limited = np.where(np.isfinite(values), np.clip(values, -largest, largest), values)
+    limited: Array = np.where(np.isfinite(values), np.clip(values, -largest, largest), values)
     return limited.astype(dtype)
 
 
@@ -548,7 +548,7 @@ def _fits(shape: Shape, spec: TensorSpec) -> bool:
 
 def _with_one(random: _Random, array: Array, value: float | int | bytes) -> Array:
     """A copy with `value` in one element of the first row."""
-    changed = array.copy()
+    changed: Array = array.copy()
     if changed.size:
         row = changed.reshape(-1) if changed.ndim < 2 or not len(changed) else changed[0].reshape(-1)
         position = 0 if changed.ndim < 2 else int(random.integers(row.size))

@@ -223,6 +223,10 @@ class Remembered:
             raise answer
         return answer
 
+    def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
+        """See backend.Backend.merges."""
+        return self._backend.merges(signature, inputs)
+
     def close(self) -> None:
         """See backend.Backend.close."""
         self._answers.clear()

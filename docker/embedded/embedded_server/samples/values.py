@@ -9,14 +9,13 @@ import re
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.example import example_pb2
 
 from embedded_server.execution.backend import Array
-from embedded_server.execution.signature import TensorSpec
+from embedded_server.execution.signature import DataType, TensorSpec
 from embedded_server.samples.uses import (
     MINUS_ONE_TO_ONE,
     PIXEL_RANGES,
@@ -154,7 +153,7 @@ class Filler:
         for one in features:
             values = message.features.feature[one.name]
             dtype = np.dtype(np.object_) if one.dtype.name == "string" else np.dtype(one.dtype.as_numpy_dtype)
-            spec = TensorSpec(one.name, _Typed(one.dtype.name, dtype), (one.size,))
+            spec = TensorSpec(one.name, DataType(one.dtype.name, dtype), (one.size,))
             kind = self.kinds(one.name, spec, one.use)[0]
             array = self.filled(one.name, spec, one.use, kind, (one.size,), seed).ravel()
             if dtype == np.object_:
@@ -163,7 +162,8 @@ class Filler:
                 values.int64_list.value.extend(array.tolist())
             else:
                 values.float_list.value.extend(array.tolist())
-        return message.SerializeToString(deterministic=True)
+        serialized: bytes = message.SerializeToString(deterministic=True)
+        return serialized
 
     def _pixel_array(self, spec: TensorSpec, use: Use, shape: tuple[int, ...], seed: int) -> Array:
         height, width, channels = image_sides(shape) or (1, 1, 1)
@@ -215,14 +215,6 @@ def _jpeg_of(photo: bytes, size: tuple[int, int]) -> bytes:
     return bytes(tf.io.encode_jpeg(tf.cast(tf.clip_by_value(image, 0, 255), tf.uint8), quality=95).numpy())
 
 
-@dataclass(frozen=True)
-class _Typed:
-    """As signature.DataType, for a feature."""
-
-    name: str
-    numpy: np.dtype[Any]
-
-
 def _kinds_of_text(use: Use) -> list[Kind]:
     known = {"number": "number text"}.get(use.decoded, use.decoded)
     if known:
@@ -241,7 +233,7 @@ def image_sides(shape: Sequence[int | None] | None) -> tuple[int, int, int] | No
     if shape is None or not (len(shape) == 4 or (len(shape) == 3 and None not in shape)):
         return None
     if shape[-1] in (1, 3):
-        sides = shape[-3], shape[-2], shape[-1]
+        sides: tuple[int | None, ...] = (shape[-3], shape[-2], shape[-1])
     elif _are_channels_first(shape):
         sides = shape[-2], shape[-1], shape[-3]
     else:

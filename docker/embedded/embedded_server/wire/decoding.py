@@ -171,7 +171,8 @@ def _flatten(value: Any) -> tuple[list[Any], tuple[int, ...]] | None:
 
     Raises InvalidArgument for more levels than an array can have.
     """
-    level, shape = [value], []
+    level: list[Any] = [value]
+    shape: list[int] = []
     while level and type(level[0]) is list:
         _check_rank(len(shape) + 1)
         if set(map(type, level)) != {list}:
@@ -240,7 +241,7 @@ def _leading_shape(value: Any) -> tuple[int, ...]:
 
     Raises InvalidArgument for more levels than an array can have.
     """
-    shape = []
+    shape: list[int] = []
     while type(value) is list:
         _check_rank(len(shape) + 1)
         shape.append(len(value))
