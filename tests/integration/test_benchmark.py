@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Suite
+from tests.unit.result_schema import assert_valid
 
 
 def newest(suite: Suite) -> Path:
@@ -72,7 +73,9 @@ def test_what_was_saved_is_printed_again_and_compared(tf1: Suite, address: str) 
     first = newest(tf1)
     assert tf1.run("benchmark.show", str(first)).stdout == done.stdout
     assert json.loads(tf1.run("benchmark.show", str(first), "--format", "json").stdout)["schema"] == 3
-    (run,) = json.loads((first / "result.json").read_text())["runs"]
+    content = json.loads((first / "result.json").read_text())
+    assert_valid(content)
+    (run,) = content["runs"]
     assert run["verdict"]["baseline"]["measured"]["histogram"]
 
     another = tf1.with_environment(INVOKE_BENCHMARK_SEED="2")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import FirstRun, Suite
+from tests.unit.result_schema import assert_valid
 
 
 def test_from_nothing_to_a_verdict_and_back_to_nothing(first_run: FirstRun) -> None:
@@ -26,6 +27,7 @@ def test_from_nothing_to_a_verdict_and_back_to_nothing(first_run: FirstRun) -> N
 
     result = min((suite.folder / "results").glob("*-resnet/result.json"))
     record = json.loads(result.read_text())
+    assert_valid(record)
     (run,) = record["runs"]
     origin = run["verdict"]["baseline"]["origin"]
     assert origin["source"] == "seeded"

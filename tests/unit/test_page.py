@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tasks.lib.measure.histogram import Histogram
 from tasks.lib.measure.rounds import Timeline
-from tasks.lib.results import record
+from tasks.lib.results import record, words
 from tasks.lib.results.page import document, figures, manifest, scales
 from tasks.lib.results.page.markup import node, text_of
 from tasks.lib.results.page.scales import Axis
@@ -78,10 +78,10 @@ def test_a_comparison_has_its_sentence_its_table_and_its_charts() -> None:
     page = read(DONE)
     content = saved(DONE)
     assert content["runs"][0]["sentence"] in page.texts
-    assert record.head(content) in page.texts
-    for row in record.rows(content):
+    assert words.head(content) in page.texts
+    for row in words.rows(content):
         assert {str(value) for value in row.values()} <= set(page.texts)
-    for note in record.notes(content):
+    for note in words.notes(content):
         assert note in page.texts
     assert charts(page) == ["Latency distribution", "Rounds in time", "Blocks in time"]
 

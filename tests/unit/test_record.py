@@ -35,9 +35,10 @@ from tasks.lib.measure.verdict import (
 )
 from tasks.lib.measure.warmup import Warmup
 from tasks.lib.models.store import Origin
-from tasks.lib.results import folders, record
+from tasks.lib.results import folders, record, words
 from tasks.lib.results.record import Alone, LeftOut, Record
 from tests.unit.answers import scored
+from tests.unit.result_schema import assert_valid
 
 ORIGIN = Origin("seeded", "resnet50_v2, seed 1", None, "ab" * 32)
 STOCK = Contestant(
@@ -97,6 +98,12 @@ ALONE = replace(DONE, verdict=None, alone=Alone(OPTIMIZED, FAST, 14))
 NOT_COMPARABLE = replace(DONE, verdict=DIFFERENT)
 
 
+def over(connections: int, **more: Any) -> Record:
+    """A comparison with a plan of its own."""
+    plan = replace(PLAN, connections=connections, **more)
+    return replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))
+
+
 def strict(text: str) -> Any:
     """What a reader gets that knows only what JSON is."""
 
@@ -112,6 +119,7 @@ def strict(text: str) -> Any:
 def saved(*done: Record) -> dict[str, Any]:
     """What a reader of its result.json has."""
     content: dict[str, Any] = strict(as_json(record.content(done)))
+    assert_valid(content)
     return content
 
 
@@ -126,12 +134,12 @@ def test_what_is_printed_of_a_run_is_printed_of_what_was_saved() -> None:
     for done in (DONE, ALONE, NOT_COMPARABLE):
         content = record.content([done])
         assert saved(done) == strict(json.dumps(content))
-        assert record.rows(saved(done)) == record.rows(content)
+        assert words.rows(saved(done)) == words.rows(content)
 
 
 def test_several_candidates_share_the_row_of_the_baseline() -> None:
     other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"))
-    rows = record.rows(saved(DONE, replace(DONE, verdict=other)))
+    rows = words.rows(saved(DONE, replace(DONE, verdict=other)))
     assert [row["variant"] for row in rows] == ["stock", "optimized", "another"]
     assert rows[2]["speed-up [95% CI]"] == "2.41 [2.37, 2.45]"
 
@@ -140,7 +148,7 @@ def test_what_only_one_run_says_has_its_name() -> None:
     narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
     other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"), comparisons=narrow)
     content = saved(DONE, replace(DONE, verdict=other))
-    assert record.notes(content) == [
+    assert words.notes(content) == [
         "optimized: measured in 2 rounds, until 75 s had passed",
         "another: measured in 2 rounds, until the interval was narrower than 2%",
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
@@ -150,12 +158,8 @@ def test_what_only_one_run_says_has_its_name() -> None:
 
 
 def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
-    def over(connections: int, **more: Any) -> Record:
-        plan = replace(PLAN, connections=connections, **more)
-        return replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))
-
     content = saved(over(1), over(4))
-    assert [(row["variant"], row["connections"]) for row in record.rows(content)] == [
+    assert [(row["variant"], row["connections"]) for row in words.rows(content)] == [
         ("stock", 1), ("optimized", 1), ("stock", 4), ("optimized", 4),
     ]  # fmt: skip
     assert content["plan"]["connections"] == [1, 4]
@@ -163,15 +167,15 @@ def test_a_sweep_has_a_row_for_each_number_of_connections() -> None:
     assert content["runs"][1]["sentence"].startswith(
         "optimized is faster than stock over 4 connections: 2.41x"
     )
-    assert "connections" not in record.rows(saved(over(64, rate=20.0)))[0]
+    assert "connections" not in words.rows(saved(over(64, rate=20.0)))[0]
 
 
 def test_in_open_loop_the_rate_has_a_column_and_the_cap_has_none() -> None:
     plan = replace(PLAN, connections=64, rate=20.0)
-    rows = record.rows(saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))))
+    rows = words.rows(saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))))
     assert [row["offered/s"] for row in rows] == ["20", "20"]
     assert "connections" not in rows[0]
-    assert "offered/s" not in record.rows(saved(DONE))[0]
+    assert "offered/s" not in words.rows(saved(DONE))[0]
 
 
 @pytest.mark.parametrize(("growth", "said"), [(2.4, True), (1.5, False), (None, False)])
@@ -194,7 +198,7 @@ def test_a_server_that_does_not_keep_up_is_told_in_open_loop_alone(growth: float
 def test_a_model_without_probabilities_has_relative_differences() -> None:
     numbers = Numbers(2.0, 0.02, False, Tolerance(5.0), 2.0, 5.0)
     agreement = Agreement(12, 12, (Output("price", False, 12, numbers),))
-    rows = record.rows(saved(replace(DONE, verdict=replace(COMPARED, agreement=agreement))))
+    rows = words.rows(saved(replace(DONE, verdict=replace(COMPARED, agreement=agreement))))
     assert [row["max rel. diff"] for row in rows] == ["-", "0.02"]
 
 
@@ -210,13 +214,13 @@ def test_each_replica_s_share_is_reported() -> None:
 
 def test_the_table_is_that_of_the_design() -> None:
     content = saved(DONE)
-    lines = render(record.rows(content)).splitlines()
+    lines = render(words.rows(content)).splitlines()
     assert [" ".join(line.split()) for line in lines] == [
         "variant backend precision p50 ms p90 ms p99 ms req/s speed-up [95% CI] same top-1 max |dp|",
         "stock TensorFlow f32 31.2 32.0 35.1 31.6 1.00 (noise 1.3%) - -",
         "optimized OpenVINO bf16 13.0 13.3 15.2 75.8 2.41 [2.37, 2.45] 100% 0.009",
     ]
-    assert record.head(content) == "resnet@1538687457 · local engine · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
+    assert words.head(content) == "resnet@1538687457 · local engine · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
     assert content["runs"][0]["sentence"] == (
         "optimized is faster than stock: 2.41x (95% CI 2.37 to 2.45; the machine's own noise is 1.3%), "
         "and answers the same."
@@ -240,18 +244,18 @@ def test_a_warm_up_that_was_too_short_is_said() -> None:
 def test_an_interval_that_was_narrow_enough_is_said() -> None:
     narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
     content = saved(replace(DONE, verdict=replace(COMPARED, comparisons=narrow)))
-    assert "measured in 2 rounds, until the interval was narrower than 2%" in record.notes(content)
+    assert "measured in 2 rounds, until the interval was narrower than 2%" in words.notes(content)
 
 
 def test_grpc_is_named() -> None:
     plan = replace(PLAN, protocol=GRPC)
     done = replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan))
     content = saved(done)
-    assert record.head(content) == (
+    assert words.head(content) == (
         "resnet@1538687457 · local engine · gRPC · AMD EPYC, 2 cores, AVX-512 VNNI BF16"
     )
     assert "optimized is faster than stock over gRPC: 2.41x" in only(done)["sentence"]
-    assert "protocol" not in record.rows(content)[0]
+    assert "protocol" not in words.rows(content)[0]
     alone = replace(ALONE, plan=replace(plan, connections=8))
     assert only(alone)["sentence"].startswith("optimized alone over 8 gRPC connections: ")
     assert any("protocol grpc and protocol rest" in told for told in folders.warnings(content, saved(DONE)))
@@ -261,7 +265,7 @@ def test_a_comparison_of_rest_with_grpc_says_which_is_which() -> None:
     plan = replace(PLAN, protocol=MIXED)
     other = replace(OPTIMIZED, urls=("grpc://127.0.0.1:8500/v1/models/resnet",))
     content = saved(replace(DONE, plan=plan, verdict=replace(COMPARED, plan=plan, candidate=other)))
-    assert [row["protocol"] for row in record.rows(content)] == ["rest", "grpc"]
+    assert [row["protocol"] for row in words.rows(content)] == ["rest", "grpc"]
     over_grpc = replace(DONE, plan=replace(PLAN, protocol=GRPC))
     assert saved(DONE, over_grpc)["plan"]["protocol"] == MIXED
 
@@ -269,11 +273,11 @@ def test_a_comparison_of_rest_with_grpc_says_which_is_which() -> None:
 def test_a_result_from_before_there_was_grpc_is_printed() -> None:
     content = saved(DONE)
     del content["plan"]["protocol"]
-    assert record.head(content) == record.head(saved(DONE))
+    assert words.head(content) == words.head(saved(DONE))
 
 
 def test_columns_stand_under_their_headings() -> None:
-    heading, *lines = render(record.rows(saved(DONE))).splitlines()
+    heading, *lines = render(words.rows(saved(DONE))).splitlines()
     for column in ("p50 ms", "p90 ms", "p99 ms", "req/s"):
         end = heading.index(column) + len(column)
         for line in lines:
@@ -284,17 +288,17 @@ def test_columns_stand_under_their_headings() -> None:
 def test_two_models_and_servers_of_others_are_named() -> None:
     theirs = Contestant("there:8501/resnet", "resnet@2", ("http://there:8501/v1/models/resnet",), "-", "-")
     mixed = saved(replace(DONE, verdict=replace(COMPARED, candidate=theirs)))
-    assert record.head(mixed).startswith("resnet@1538687457 and resnet@2 · local engine")
-    assert record.rows(mixed)[1]["variant"] == "there:8501/resnet"
+    assert words.head(mixed).startswith("resnet@1538687457 and resnet@2 · local engine")
+    assert words.rows(mixed)[1]["variant"] == "there:8501/resnet"
     both = saved(replace(DONE, engine=None, verdict=replace(COMPARED, baseline=theirs, candidate=theirs)))
-    assert record.head(both).startswith("resnet@2 · servers not started here")
+    assert words.head(both).startswith("resnet@2 · servers not started here")
     assert "tensorflow" in mixed["versions"]
     assert "tensorflow" not in both["versions"], "what it executes with is not known"
-    assert not any("seeded" in note for note in record.notes(both))
+    assert not any("seeded" in note for note in words.notes(both))
 
 
 def test_one_that_was_measured_alone_has_nothing_to_be_compared_with() -> None:
-    (row,) = record.rows(saved(ALONE))
+    (row,) = words.rows(saved(ALONE))
     assert list(row) == ["variant", "backend", "precision", "p50 ms", "p90 ms", "p99 ms", "req/s"]
     assert list(row.values()) == ["optimized", "OpenVINO", "bf16", "13.0", "13.3", "15.2", "75.8"]
     assert only(ALONE)["sentence"] == (
@@ -307,14 +311,14 @@ def test_what_was_left_out_is_said_once_for_all() -> None:
     one = replace(ALONE, left_out=(LeftOut("optimized", reason),))
     content = saved(one, replace(one, plan=replace(PLAN, connections=4)))
     assert content["left_out"] == [{"name": "optimized", "reason": reason}]
-    assert record.notes(content).count(f"optimized was left out: {reason}") == 1
+    assert words.notes(content).count(f"optimized was left out: {reason}") == 1
     assert only(one)["sentence"].endswith("75.8 requests/s. There was nothing to compare it with.")
 
 
 def test_a_result_from_before_contestants_were_left_out_is_still_shown() -> None:
     content = saved(ALONE)
     old = {key: value for key, value in content.items() if key != "left_out"}
-    assert record.notes(old) == record.notes(content)
+    assert words.notes(old) == words.notes(content)
 
 
 def test_errors_of_one_alone_are_said() -> None:
@@ -324,7 +328,7 @@ def test_errors_of_one_alone_are_said() -> None:
 
 def test_what_is_not_comparable_has_answers_but_no_times() -> None:
     content = saved(NOT_COMPARABLE)
-    stock, optimized = record.rows(content)
+    stock, optimized = words.rows(content)
     assert list(stock) == list(optimized)
     for row in (stock, optimized):
         assert [row[name] for name in ("p50 ms", "p90 ms", "p99 ms", "req/s")] == ["-"] * 4
@@ -357,8 +361,8 @@ def test_a_percentile_of_too_few_requests_is_a_dash_with_its_reason(
         saved(replace(DONE, verdict=replace(COMPARED, measured={BASELINE: SLOW, CANDIDATE: fewer}))),
         saved(replace(ALONE, alone=Alone(OPTIMIZED, fewer, 14))),
     ):
-        assert [record.rows(content)[-1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
-        told = [one for one in record.notes(content) if "needs" in one]
+        assert [words.rows(content)[-1][name] for name in ("p50 ms", "p90 ms", "p99 ms")] == cells
+        told = [one for one in words.notes(content) if "needs" in one]
         assert len(told) == (note is not None)
         assert note is None or told[0].startswith(note)
         assert note is None or "--max-seconds" in told[0]
@@ -372,7 +376,7 @@ def test_keys_of_a_comparison() -> None:
     content = saved(DONE)
     assert set(content) == {
         "schema", "time", "command", "engine", "machine", "versions", "plan", "pinning", "left_out",
-        "runs",
+        "suite", "runs",
     }  # fmt: skip
     assert content["schema"] == 3
     assert content["command"] == "invoke benchmark"
@@ -452,7 +456,7 @@ def test_who_ran_where_is_said_once_and_kept() -> None:
         "servers": [0, 1, 2], "client": [3], "why": "",
         "summary": "servers run on CPUs 0-2, the client on CPU 3",
     }  # fmt: skip
-    assert record.notes(content).count("servers run on CPUs 0-2, the client on CPU 3") == 1
+    assert words.notes(content).count("servers run on CPUs 0-2, the client on CPU 3") == 1
     assert content["versions"]["docker-engine"] == "28.1"
     assert saved(DONE)["pinning"] is None
 
@@ -461,7 +465,7 @@ def test_who_ran_where_is_said_once_and_kept() -> None:
 def test_a_busy_machine_is_said(load: tuple[float, float, float] | None, said: int) -> None:
     content = saved(replace(DONE, hardware=replace(DONE.hardware, load=load)))
     told = "other programs kept the machine busy when this began (load 4.1, 2 CPUs)"
-    assert record.notes(content).count(told) == said
+    assert words.notes(content).count(told) == said
 
 
 def test_under_what_conditions_a_server_ran_is_kept() -> None:
@@ -546,4 +550,4 @@ def test_passwords_in_the_command_are_not_kept(monkeypatch: pytest.MonkeyPatch) 
     [(None, "-"), (0.0312, "31.2"), (0.00004, "0.040"), (0.00123, "1.23"), (1.5, "1500.0")],
 )
 def test_times_are_shown_in_milliseconds(seconds: float | None, shown: str) -> None:
-    assert record.milliseconds(seconds) == shown
+    assert words.milliseconds(seconds) == shown

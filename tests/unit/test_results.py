@@ -14,7 +14,7 @@ from tasks.lib.common.errors import SettingError, SuiteError
 from tasks.lib.common.pinning import Pinning
 from tasks.lib.common.settings import Settings
 from tasks.lib.engines.base import Conditions
-from tasks.lib.results import folders, record
+from tasks.lib.results import folders, record, words
 from tests.unit.test_record import COMPARED, DONE, PLAN, saved
 
 SIDES = ("baseline", "candidate")
@@ -122,13 +122,21 @@ def test_what_makes_two_results_hard_to_compare() -> None:
 
 def test_another_model_or_other_weights_are_told() -> None:
     a, b = saved(DONE), saved(DONE)
-    for side in record.sides_of(b["runs"][0]):
+    for side in words.sides_of(b["runs"][0]):
         side["origin"]["content_sha256"] = "cd" * 32
     (told,) = folders.warnings(a, b)
     assert told.endswith("(by the same name, with other weights)")
-    for side in record.sides_of(b["runs"][0]):
+    for side in words.sides_of(b["runs"][0]):
         side["model"] = "other@1"
     assert folders.warnings(a, b) == ["the models differ: resnet@1538687457 and other@1"]
+
+
+def test_another_version_of_the_suite_is_told() -> None:
+    a, b = saved(DONE), saved(DONE)
+    b["suite"] = {"commit": "ab" * 20, "changed": True, "sources": "0" * 64}
+    assert folders.warnings(a, b)[-1].endswith(" and commit abababababab with changes")
+    del b["suite"]  # as in results of before
+    assert folders.warnings(a, b)[-1].endswith(" and unknown")
 
 
 def test_another_sweep_is_told() -> None:

@@ -10,20 +10,22 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tasks.lib.common import console
 from tasks.lib.common.errors import SettingError, SuiteError
 from tasks.lib.common.removal import Removal, children, is_folder, remove
+from tasks.lib.common.revision import Revision
 from tasks.lib.common.settings import Paths
 from tasks.lib.common.strict_json import as_json
-from tasks.lib.results.record import SCHEMA, Content, sides_of
+from tasks.lib.results.schema import SCHEMA, Result, Side
+from tasks.lib.results.words import sides_of
 
 RESULT_FILES = ("result.json", "result.json.partial")
 """One of these is in every folder that a benchmark made: report.html is written after it."""
 
 
-def write(paths: Paths, content: Content) -> Path:
+def write(paths: Paths, content: Result) -> Path:
     """Save a result and return its folder, results/TIME-MODEL.
 
     Raises SuiteError if it cannot be written.
@@ -75,7 +77,7 @@ def _new_folder(wanted: Path) -> Path:
             return folder
 
 
-def read(place: Path) -> dict[str, Any]:
+def read(place: Path) -> Result:
     """A saved result: result.json, or the folder that holds it. Raises SettingError."""
     file = place / "result.json" if place.is_dir() else place
     try:
@@ -92,8 +94,7 @@ def read(place: Path) -> dict[str, Any]:
             f"{str(file)!r} has schema {schema}, and this suite reads {SCHEMA}.",
             "Print it with the version of the suite that wrote it.",
         )
-    assert isinstance(content, dict)
-    return content
+    return cast(Result, content)
 
 
 DIFFERENCES = {
@@ -110,13 +111,17 @@ DIFFERENCES = {
 """What makes two results hard to compare, by its place in them."""
 
 
-def warnings(a: Content, b: Content) -> list[str]:
+def warnings(a: Result, b: Result) -> list[str]:
     """What must be said where two results are set side by side, in plain words."""
     found = []
     for place, words in DIFFERENCES.items():
         one, other = (_at(content, place) for content in (a, b))
         if one != other:
             found.append(f"{words}: {_short(one, other)} and {_short(other, one)}")
+    # Results from before this was recorded do not have the key.
+    revisions = [revision_of(content) for content in (a, b)]
+    if revisions[0] != revisions[1]:
+        found.append(f"the versions of this suite differ: {' and '.join(revisions)}")
     limits = [_limits(content) for content in (a, b)]
     if limits[0] != limits[1]:
         found.append(f"the limits of the servers differ: {' and '.join(limits)}")
@@ -131,21 +136,29 @@ def warnings(a: Content, b: Content) -> list[str]:
     return found
 
 
-def _limits(content: Content) -> str:
+def revision_of(content: Result) -> str:
+    """The version of the suite that measured, in words."""
+    suite = content.get("suite")
+    return "unknown" if suite is None else str(Revision(**suite))
+
+
+def _limits(content: Result) -> str:
     """What servers may take, in words."""
-    conditions = [side["conditions"] or {} for run in content["runs"] for side in sides_of(run)]
-    found = {(one.get("memory"), one.get("processes")): None for one in conditions}
+    sides = [side for run in content["runs"] for side in sides_of(run)]
+    limits = dict.fromkeys(
+        (one["memory"], one["processes"]) if (one := side["conditions"]) else (None, None) for side in sides
+    )
     return " or ".join(
         f"{console.size(memory) if memory else 'any'} memory, {processes or 'any'} processes"
-        for memory, processes in found
+        for memory, processes in limits
     )
 
 
-def _weights(side: Content) -> str | None:
+def _weights(side: Side) -> str | None:
     return side["origin"]["content_sha256"] if side["origin"] else None
 
 
-def _at(content: Content, place: str) -> Any:
+def _at(content: Result, place: str) -> Any:
     value: Any = content
     for key in place.split("."):
         value = None if value is None else value[key]

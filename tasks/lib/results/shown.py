@@ -8,20 +8,20 @@ from pathlib import Path
 from tasks.lib.common import console
 from tasks.lib.common.strict_json import as_json
 from tasks.lib.common.tables import render
-from tasks.lib.results import folders, record
-from tasks.lib.results.record import Content
+from tasks.lib.results import folders, words
+from tasks.lib.results.schema import Result
 
 
-def show(content: Content, format: str) -> None:
+def show(content: Result, format: str) -> None:
     """Print a result: as a table with notes and sentences, or as csv or json."""
     if format == "json":
         console.result(as_json(content))
     elif format == "csv":
-        console.result(render(record.rows(content), format))
+        console.result(render(words.rows(content), format))
     else:
         sentences = [run["sentence"] for run in content["runs"]]
-        table = render(record.rows(content), format)
-        console.result("\n".join([record.head(content), table, *record.notes(content), *sentences]))
+        table = render(words.rows(content), format)
+        console.result("\n".join([words.head(content), table, *words.notes(content), *sentences]))
 
 
 def show_saved(place: str, format: str) -> None:
@@ -40,7 +40,7 @@ def compare(places: Sequence[str], format: str) -> None:
     rows = [
         {"result": place, **row}
         for place, content in zip(places, contents, strict=True)
-        for row in record.rows(content)
+        for row in words.rows(content)
     ]
     columns = dict.fromkeys(column for row in rows for column in row)
     console.result(render([{column: row.get(column) for column in columns} for row in rows], format))

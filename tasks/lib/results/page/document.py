@@ -9,16 +9,16 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from tasks.lib.measure.verdict import P50
-from tasks.lib.results import record
+from tasks.lib.results import words
 from tasks.lib.results.page import figures, manifest
 from tasks.lib.results.page.markup import add, node, table, text_of
-from tasks.lib.results.record import Content, Run
+from tasks.lib.results.schema import Result, Run
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 STYLE = Path(__file__).with_name("style.css")
 
 
-def render(content: Content) -> str:
+def render(content: Result) -> str:
     """The whole page of what record.content made."""
     style = STYLE.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -42,16 +42,16 @@ def render(content: Content) -> str:
     return text_of(node("html", head, body, lang="en"))
 
 
-def _page(content: Content, title: str) -> Iterator[Element]:
+def _page(content: Result, title: str) -> Iterator[Element]:
     runs = content["runs"]
     yield node(
         "header",
         node("h1", title),
-        node("p", record.head(content), class_="head"),
+        node("p", words.head(content), class_="head"),
         node("p", node("code", content["command"]), " · ", _when(content["time"]), class_="command"),
     )
     # Of a single run, that is all its notes.
-    several, common = len(runs) > 1, record.common_notes(content)
+    several, common = len(runs) > 1, words.common_notes(content)
     yield node(
         "section",
         *(_outcome(run, f"#run-{number}" if several else None) for number, run in enumerate(runs, 1)),
@@ -60,13 +60,13 @@ def _page(content: Content, title: str) -> Iterator[Element]:
     )
     yield node("section", node("h2", "Figures"), *_figures(content, common))
     for number, run in enumerate(runs, 1):
-        heading = node("h2", record.run_name(run, content) if several else "Charts")
+        heading = node("h2", words.run_name(run, content) if several else "Charts")
         notes = [_listed([one for one in run["notes"] if one not in common])] if several else []
         if several or figures.timed(run):
             yield node("section", heading, *notes, *_charts(run), id=f"run-{number}")
     details = [node("div", *manifest.tables_of(run, content), class_="tables") for run in runs]
     if several:
-        names = [node("summary", record.run_name(run, content)) for run in runs]
+        names = [node("summary", words.run_name(run, content)) for run in runs]
         details = [node("details", *both, class_="run") for both in zip(names, details, strict=True)]
     yield node(
         "section",
@@ -81,13 +81,13 @@ def _page(content: Content, title: str) -> Iterator[Element]:
     )
 
 
-def _title(content: Content) -> str:
+def _title(content: Result) -> str:
     runs = content["runs"]
-    models = " and ".join(dict.fromkeys(side["model"] for run in runs for side in record.sides_of(run)))
-    candidates = ", ".join(dict.fromkeys(record.sides_of(run)[-1]["name"] for run in runs))
+    models = " and ".join(dict.fromkeys(side["model"] for run in runs for side in words.sides_of(run)))
+    candidates = ", ".join(dict.fromkeys(words.sides_of(run)[-1]["name"] for run in runs))
     if runs[0]["verdict"] is None:
         return f"{models}: {candidates} alone"
-    return f"{models}: {candidates} against {record.sides_of(runs[0])[0]['name']}"
+    return f"{models}: {candidates} against {words.sides_of(runs[0])[0]['name']}"
 
 
 def _when(time: str) -> str:
@@ -97,13 +97,14 @@ def _when(time: str) -> str:
 def _outcome(run: Run, link: str | None) -> Element:
     """The sentence, and its figure in large; `link` leads to its charts."""
     verdict = run["verdict"]
+    p50 = None if verdict is None else verdict["comparisons"].get(P50)
     if verdict is None:
-        shown, kind = f"{record.milliseconds(run['alone']['measured']['p50'])} ms", "unclear"
-    elif verdict["problem"] is not None or not verdict["comparisons"]:
+        [alone] = words.sides_of(run)
+        shown, kind = f"{words.milliseconds(words.measured_of(alone)['p50'])} ms", "unclear"
+    elif verdict["problem"] is not None or p50 is None:
         shown, kind = "≠", "spoilt"
     else:
-        p50 = verdict["comparisons"][P50]
-        shown, kind = f"{p50['ratio']:.{record.interval(p50).digits}f}{TIMES}", figures.WORDS[p50["outcome"]]
+        shown, kind = f"{p50['ratio']:.{words.interval(p50).digits}f}{TIMES}", figures.WORDS[p50["outcome"]]
         if kind == "unclear":
             shown = f"≈ {shown}"
     sentence = node("span", run["sentence"])
@@ -114,8 +115,8 @@ def _outcome(run: Run, link: str | None) -> Element:
     )
 
 
-def _figures(content: Content, notes: list[str]) -> Iterator[Element]:
-    rows = record.rows(content)
+def _figures(content: Result, notes: list[str]) -> Iterator[Element]:
+    rows = words.rows(content)
     heading = list(rows[0])
     cells = [["-" if row[key] is None else str(row[key]) for key in heading] for row in rows]
     yield table(heading, cells, "What was measured", numbers_from=3)

@@ -13,7 +13,16 @@ from tasks.lib.measure.verdict import BASELINE, CONTROL, NEW, P50
 from tasks.lib.results.page.markup import node, table
 from tasks.lib.results.page.plots import Band, Chart, Point, Series, ruler, strip
 from tasks.lib.results.page.scales import Axis, chosen, linear, logarithmic, tail
-from tasks.lib.results.record import Content, Run, interval, is_swept, milliseconds, run_name, sides_of
+from tasks.lib.results.schema import Blocks, Comparison, Result, Run, Side
+from tasks.lib.results.words import (
+    interval,
+    is_swept,
+    measured_of,
+    milliseconds,
+    run_name,
+    sides_of,
+    verdict_of,
+)
 
 KINDS = ("baseline", "candidate")
 MOST = 200
@@ -32,12 +41,18 @@ def timed(run: Run) -> bool:
     return run["blocks"] is not None
 
 
+def blocks_of(run: Run) -> Blocks:
+    """The blocks of a run that has some."""
+    assert run["blocks"] is not None, "nothing was timed"
+    return run["blocks"]
+
+
 # Speed-ups
 
 
-def speedups(rows: Sequence[tuple[str, Content]], title: str) -> Element:
+def speedups(rows: Sequence[tuple[str, Comparison]], title: str) -> Element:
     """An interval for each labelled comparison, with the noise behind it."""
-    bounds = [one[end] for _, one in rows for end in ("low", "high")]
+    bounds = [end for _, one in rows for end in (one["low"], one["high"])]
     noise = [1 + one["noise"] for _, one in rows]
     axis = logarithmic(
         "slower ← times as good as the baseline → better", [1.0, *bounds, *noise, *(1 / n for n in noise)]
@@ -64,7 +79,7 @@ def speedups_of(run: Run) -> Element | None:
     return speedups(rows, "Speed-up, figure by figure") if rows else None
 
 
-def speedups_of_all(content: Content) -> Element | None:
+def speedups_of_all(content: Result) -> Element | None:
     """The deciding figure of every comparison; None where there are fewer than two."""
     rows = [
         (run_name(run, content), one)
@@ -80,14 +95,14 @@ def speedups_of_all(content: Content) -> Element | None:
 def latencies(run: Run) -> Element:
     """The distribution of every side's latencies, on a tail that grows longer by tenths."""
     sides = sides_of(run)
-    counts = [side["measured"]["requests"] for side in sides]
+    counts = [measured_of(side)["requests"] for side in sides]
     x = tail("percent of requests answered within this time", max(counts))
     series, columns = [], []
     for side, name, kind, count in zip(sides, _names(sides), _kinds(sides), counts, strict=True):
         known = [q for q in TOLD if q / 100 <= 1 - 1 / count]
         end = x.scale(1 - 1 / max(count, 2))
         shares = [1 - 10 ** (-end * step / STEPS) for step in range(STEPS + 1)]
-        histogram = Histogram.decode(side["measured"]["histogram"])
+        histogram = Histogram.decode(measured_of(side)["histogram"])
         wanted = [*(100 * share for share in shares), *known]
         times = [1000 * seconds for seconds in histogram.percentiles(wanted)]
         line = list(zip(shares, times, strict=False))
@@ -124,12 +139,13 @@ def _percentile(q: float) -> str:
 
 def ratios_in_time(run: Run) -> Element:
     """Every round's speed-up, that of the baseline over itself, and the noise as a band."""
-    verdict = run["verdict"]
-    starts = run["blocks"]["start"]
+    verdict = verdict_of(run)
+    starts = blocks_of(run)["start"]
     rounds = verdict["rounds"]
     begun = [starts[len(starts) // rounds * number] for number in range(rounds)]
     baseline, candidate = (side["name"] for side in sides_of(run))
     p50 = verdict["comparisons"][P50]
+    assert p50 is not None, "rounds have enough requests for their p50"
     series = [
         _in_time(f"{candidate} against {baseline}", "candidate", begun, verdict["round_ratios"], "x", 0),
         _in_time(f"{baseline} against itself", "control", begun, verdict["control_ratios"], "x", 1),
@@ -150,7 +166,7 @@ def ratios_in_time(run: Run) -> Element:
 
 def blocks_in_time(run: Run) -> Element:
     """The p50 of every block."""
-    blocks, sides = run["blocks"], sides_of(run)
+    blocks, sides = blocks_of(run), sides_of(run)
     compared = BASELINE in blocks["label"]
     names = _names(sides)
     drawn: list[tuple[str, Sequence[str], str, int]] = [("candidate", NEW, names[-1], 0)]
@@ -160,8 +176,8 @@ def blocks_in_time(run: Run) -> Element:
     series = []
     for kind, booked, name, mark in drawn:
         taken = [number for number, label in enumerate(blocks["label"]) if label in booked]
-        starts, values = ([blocks[key][n] for n in taken] for key in ("start", "p50"))
-        series.append(_in_time(name, kind, starts, [1000 * value for value in values], "ms", mark))
+        starts, values = [blocks["start"][n] for n in taken], [1000 * blocks["p50"][n] for n in taken]
+        series.append(_in_time(name, kind, starts, values, "ms", mark))
     explained = "The p50 of every block of requests, in the order in which they were sent."
     if compared:
         explained += " Slopes and steps that both share are the machine's, and do not reach the ratio."
@@ -218,7 +234,7 @@ def _points_table(series: Sequence[Series], x: str, y: Sequence[str]) -> Element
 # Against connections
 
 
-def sweep(content: Content, figure: str) -> Element | None:
+def sweep(content: Result, figure: str) -> Element | None:
     """A figure ("rate" or "p50") of every contestant against connections; None where they were not swept."""
     runs = [run for run in content["runs"] if timed(run)]
     counts = sorted({run["connections"] for run in runs})
@@ -229,9 +245,10 @@ def sweep(content: Content, figure: str) -> Element | None:
         sides = sides_of(run)
         for side, kind in zip(sides, _kinds(sides), strict=True):
             # As in the table, the baseline's first measurement represents the others.
-            values.setdefault((kind, side["name"]), {}).setdefault(
-                run["connections"], side["measured"][figure]
-            )
+            measured = measured_of(side)
+            value = measured["rate"] if figure == "rate" else measured["p50"]
+            assert value is not None, "runs have enough requests for their p50"
+            values.setdefault((kind, side["name"]), {}).setdefault(run["connections"], value)
     scale, unit = (1, "requests/s") if figure == "rate" else (1000, "ms")
     series = []
     several = 0
@@ -264,11 +281,11 @@ def _cell(series: Series, connections: int) -> str:
 # Names and kinds
 
 
-def _kinds(sides: Sequence[Content]) -> Sequence[str]:
+def _kinds(sides: Sequence[Side]) -> Sequence[str]:
     return KINDS[-len(sides) :]
 
 
-def _names(sides: Sequence[Content]) -> list[str]:
+def _names(sides: Sequence[Side]) -> list[str]:
     """What each is called in a legend: with its part in the comparison, for both may have one name."""
     if len(sides) == 1:
         return [sides[0]["name"]]

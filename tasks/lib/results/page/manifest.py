@@ -8,14 +8,15 @@ from xml.etree.ElementTree import Element
 
 from tasks.lib.results.page.figures import KINDS
 from tasks.lib.results.page.markup import node, table
-from tasks.lib.results.record import Content, Run, run_name, sides_of
+from tasks.lib.results.schema import Result, Run
+from tasks.lib.results.words import run_name, sides_of
 
 DRAWN = {"blocks", "histogram", "round_ratios", "control_ratios", "notes", "sentence"}
 """Keys whose content is elsewhere on the page, as charts or sentences."""
 NOTHING = "-"
 
 
-def tables(content: Content) -> Iterator[Element]:
+def tables(content: Result) -> Iterator[Element]:
     """The benchmark's own: a table of its plain values, and one of each part that has several."""
     parts = {key: value for key, value in content.items() if isinstance(value, Mapping)}
     plain = {key: value for key, value in content.items() if key not in parts and key != "runs"}
@@ -23,13 +24,13 @@ def tables(content: Content) -> Iterator[Element]:
         yield _listed(title, part)
 
 
-def tables_of(run: Run, content: Content) -> Iterator[Element]:
+def tables_of(run: Run, content: Result) -> Iterator[Element]:
     """A run's: its contestants side by side, what holds for both, and figures and outputs likewise."""
     title = run_name(run, content)
     sides = sides_of(run)
     yield _beside(f"{title}: contestants", dict(zip(KINDS[-len(sides) :], sides, strict=True)))
-    verdict = dict(run["verdict"] or {})
-    agreement = dict(verdict.pop("agreement", {}))
+    verdict: dict[str, Any] = dict(run["verdict"] or {})
+    agreement: dict[str, Any] = dict(verdict.pop("agreement", {}))
     outputs = agreement.pop("outputs", [])
     figures = {figure: one for figure, one in verdict.pop("comparisons", {}).items() if one is not None}
     both = {key: value for key, value in run.items() if key not in ("verdict", "alone")}
@@ -59,7 +60,7 @@ def _listed(title: str, part: Mapping[str, Any]) -> Element:
     return _table(title, ["key", "value"], [[key, text] for key, text in flat(part)])
 
 
-def _beside(title: str, parts: Mapping[str, Content]) -> Element:
+def _beside(title: str, parts: Mapping[str, Mapping[str, Any]]) -> Element:
     """A column for each part, and a row for each key that any of them has."""
     columns = [dict(flat(part)) for part in parts.values()]
     keys = dict.fromkeys(key for column in columns for key in column)
