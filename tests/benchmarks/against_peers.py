@@ -39,8 +39,8 @@ from tasks.lib.measure import stats  # noqa: E402
 from tasks.lib.measure.load import Block, Load, Prepared  # noqa: E402
 from tasks.lib.measure.rounds import Rounds, medians, rates, run_rounds, turns  # noqa: E402
 from tests.benchmarks.peers import contract, environments  # noqa: E402
+from tests.helpers.scripted import free_port  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
-from tests.unit.scripted import free_port  # noqa: E402
 
 OURS = ("stock", "stock-batched", "optimized")
 BLOCKS = {1: 24, 8: 8}

@@ -25,7 +25,7 @@ from tasks.lib.client.grpc import PREDICT
 from tasks.lib.client.grpc_wire import GrpcReplica
 from tasks.lib.measure.load import Load
 from tasks.lib.measure.stats import t_quantile
-from tests.unit.grpc_serving import serving
+from tests.helpers.grpc_serving import serving
 
 ROUNDS = 10
 CALLS = 3000

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.result_schema import assert_valid
 from tests.integration.conftest import Suite
-from tests.unit.result_schema import assert_valid
 
 
 def newest(suite: Suite) -> Path:

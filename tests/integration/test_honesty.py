@@ -1,8 +1,8 @@
 """Whether a verdict on real servers of known behaviour is the truth about them.
 
 How often servers that are the same are called different, and whether one that is a little slower is found,
-depends on the machine and on what else it does: tests/unit/test_verdict.py simulates it, and scripts in
-tests/benchmarks/ show it.
+depends on the machine and on what else it does: tests/unit/measure/test_verdict.py simulates it, and
+scripts in tests/benchmarks/ show it.
 """
 
 from __future__ import annotations

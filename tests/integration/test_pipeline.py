@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.result_schema import assert_valid
 from tests.integration.conftest import FirstRun, Suite
-from tests.unit.result_schema import assert_valid
 
 
 def test_from_nothing_to_a_verdict_and_back_to_nothing(first_run: FirstRun) -> None:

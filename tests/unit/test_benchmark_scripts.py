@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.commandline import ROOT
+from tests.helpers.commandline import ROOT
 
 OWN = ("tasks.", "tests.")
 SCRIPTS = sorted((ROOT / "tests" / "benchmarks").rglob("*.py"))

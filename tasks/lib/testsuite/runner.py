@@ -15,6 +15,7 @@ from tasks.lib.common.settings import Settings
 from tasks.lib.embedded import environment
 
 UNIT = Path("tests", "unit")
+PROCESS = Path("tests", "process")
 INTEGRATION = Path("tests", "integration")
 EMBEDDED = Path("tests", "embedded")
 
@@ -26,7 +27,7 @@ def run(settings: Settings, fast: bool, select: str) -> None:
     """
     if find_spec("pytest") is None:
         raise SuiteError("pytest is not installed.", "Install it: pip install -r tests/requirements.txt")
-    which = [str(UNIT), "-m", "not processes"] if fast else [str(UNIT), str(INTEGRATION)]
+    which = [str(UNIT)] if fast else [str(UNIT), str(PROCESS), str(INTEGRATION)]
     only = ["-k", select] if select else []
     commands: list[tuple[list[str], dict[str, str]]] = [([sys.executable, "-m", "pytest", *which, *only], {})]
     if not fast:
