@@ -165,16 +165,19 @@ class Chain:
     def type(self, *words: str) -> Typed:
         """Run `invoke WORDS`; what it prints on stderr is passed on."""
         print(f"$ invoke {' '.join(words)}", file=sys.stderr, flush=True)
-        with subprocess.Popen(
+        # A file, for a pipe holds 64 KiB, and the JSON of a fast model is longer: nothing would read it until
+        # stderr ends.
+        with tempfile.TemporaryFile("w+") as printed, subprocess.Popen(
             [sys.executable, "-m", "invoke", *words],
             cwd=ROOT, env=self._environment, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=printed, stderr=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
-            assert process.stdout is not None
             assert process.stderr is not None
             try:
                 lines = list(_passed_on(process.stderr))
-                out = process.stdout.read()
+                process.wait()
+                printed.seek(0)
+                out = printed.read()
             except BaseException:
                 process.terminate()  # it stops its servers
                 raise

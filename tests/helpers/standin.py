@@ -156,12 +156,12 @@ def checkout_with_standin(folder: Path, monkeypatch: Any) -> Iterator[Checkout]:
     """A checkout at which every LocalEngine starts stand-ins. No server is left behind."""
     from tasks.lib.common import processes
     from tasks.lib.common.errors import CannotGain
-    from tasks.lib.engines import local
+    from tasks.lib.engines.local import engine
     from tasks.lib.optimize import optimize
 
     wanted = ["numbers"]
 
-    class StandinEngine(local.LocalEngine):
+    class StandinEngine(engine.LocalEngine):
         def __init__(self, settings: Any) -> None:
             super().__init__(settings, extra_flags=[f"--takes={wanted[-1]}"], command=command())
 
@@ -173,7 +173,7 @@ def checkout_with_standin(folder: Path, monkeypatch: Any) -> Iterator[Checkout]:
             raise CannotGain(Checkout.WITHOUT_GAIN, "Serve it with `invoke serve`.")
         return replace(variant, precision="bf16")
 
-    monkeypatch.setattr(local, "LocalEngine", StandinEngine)
+    monkeypatch.setattr(engine, "LocalEngine", StandinEngine)
     monkeypatch.setattr(optimize, "resolve", resolve)
     for name in ("http_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tasks.lib.benchmark import contest
+from tasks.lib.benchmark import contest, outcome
 from tasks.lib.benchmark.contest import Contest
 from tasks.lib.common import hardware, pinning
 from tasks.lib.common.errors import CannotGain, GateFailed, NotComparable, ServerError, SuiteError
 from tasks.lib.common.variants import Variant
 from tasks.lib.engines.base import Conditions
-from tasks.lib.engines.local import LocalEngine
+from tasks.lib.engines.local.engine import LocalEngine
 from tasks.lib.measure import paired, verdict
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.stats import Interval
@@ -171,9 +171,9 @@ def test_stock_is_measured_alone_if_the_model_does_not_gain(
     assert done.alone.contestant.name == "stock"
     assert f"optimized was left out: {Checkout.WITHOUT_GAIN}" in capsys.readouterr().err
     assert checkout.processes() == []
-    contest.check_outcome([done], None)
+    outcome.check_outcome([done], None)
     with pytest.raises(NotComparable, match=r"There was nothing to compare, so --min-ratio 0\.5") as told:
-        contest.check_outcome([done], 0.5)
+        outcome.check_outcome([done], 0.5)
     assert Checkout.WITHOUT_GAIN in told.value.problem
     assert told.value.exit_code == 3
 
@@ -183,9 +183,9 @@ def test_the_other_candidates_are_compared(checkout: Checkout) -> None:
     [done] = run(checkout, "stock", "optimized", "net@1")
     assert done.verdict is not None
     assert (done.verdict.baseline.name, done.verdict.candidate.name) == ("stock", "net@1")
-    contest.check_outcome([done], None)
+    outcome.check_outcome([done], None)
     with pytest.raises(NotComparable, match="optimized was not compared, so --min-ratio 1e-09 was not"):
-        contest.check_outcome([done], 1e-9)
+        outcome.check_outcome([done], 1e-9)
 
 
 def test_stock_is_measured_once_for_each_number_of_connections(checkout: Checkout) -> None:
@@ -308,10 +308,10 @@ def test_a_gate_is_not_passed_only_where_that_is_certain() -> None:
         (Interval(1.4, 1.3, 1.5), 1.5),
         (Interval(0.93, 0.92, 0.945), 0.95),  # by less than the noise: it cannot be told
     ):
-        contest.check_outcome(finished(ratio), gate)
-        contest.check_outcome(finished(ratio), None)
+        outcome.check_outcome(finished(ratio), gate)
+        outcome.check_outcome(finished(ratio), None)
     with pytest.raises(GateFailed, match=r"optimized is 0\.91x as fast as stock, .* --min-ratio 0\.95"):
-        contest.check_outcome(finished(Interval(0.91, 0.9, 0.92)), 0.95)
+        outcome.check_outcome(finished(Interval(0.91, 0.9, 0.92)), 0.95)
 
 
 def test_figures_of_one_alone_need_answers() -> None:
@@ -320,23 +320,23 @@ def test_figures_of_one_alone_need_answers() -> None:
         [one] = finished(Interval(1.0, 1.0, 1.0))
         return [replace(one, verdict=None, alone=record.Alone(STOCK, measured, 14))]
 
-    contest.check_outcome(alone(6), None)
+    outcome.check_outcome(alone(6), None)
     with pytest.raises(NotComparable, match="14 of 686 requests to stock failed; 1% are allowed"):
-        contest.check_outcome(alone(14), None)
+        outcome.check_outcome(alone(14), None)
 
 
 def test_without_a_verdict_there_is_another_code() -> None:
     fast = Interval(2.4, 2.3, 2.5)
     with pytest.raises(NotComparable, match="requests to stock failed"):
-        contest.check_outcome(finished(fast, errors=100), 1.5)
+        outcome.check_outcome(finished(fast, errors=100), 1.5)
     different = scored(3, 0.5)
-    contest.check_outcome(finished(fast, different), 1.5)  # --allow-different has timed it
+    outcome.check_outcome(finished(fast, different), 1.5)  # --allow-different has timed it
     untimed = [
         replace(one, verdict=replace(one.verdict, comparisons={}, measured={}))
         for one in finished(fast, different)
     ]  # type: ignore[type-var]
     with pytest.raises(NotComparable, match="optimized answers differently from stock"):
-        contest.check_outcome(untimed, None)
+        outcome.check_outcome(untimed, None)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_predict_is_only_advised_where_it_works(
     baseline, candidate = replace(STOCK, origin=ORIGIN), replace(OPTIMIZED, origin=origin)
     untimed = replace(one.verdict, baseline=baseline, candidate=candidate, comparisons={}, measured={})
     with pytest.raises(NotComparable) as told:
-        contest.check_outcome([replace(one, verdict=untimed, takes_photos=takes_photos)], None)
+        outcome.check_outcome([replace(one, verdict=untimed, takes_photos=takes_photos)], None)
     assert advice in told.value.remedy
     assert "--allow-different" in told.value.remedy
 

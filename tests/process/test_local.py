@@ -21,13 +21,12 @@ import psutil
 import pytest
 
 from tasks.lib.client.rest import Client
-from tasks.lib.common import pinning, processes
+from tasks.lib.common import disk, pinning, processes
 from tasks.lib.common.errors import ServerError, SettingError
 from tasks.lib.common.settings import Settings
 from tasks.lib.common.variants import Variant
-from tasks.lib.engines import local
 from tasks.lib.engines.base import Conditions
-from tasks.lib.engines.local import LocalEngine
+from tasks.lib.engines.local.engine import LocalEngine
 from tests.helpers import standin
 from tests.helpers.cpus import NEEDS_TWO
 from tests.helpers.standin import wait_for
@@ -145,7 +144,7 @@ def test_a_record_that_does_not_fit_on_the_disk(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, fitting: int
 ) -> None:
     """Of the records, before and after the process is started, this many fit."""
-    real, written = local.disk.write_text, []
+    real, written = disk.write_text, []
 
     def write_text(path: Path, text: str) -> None:
         if len(written) == fitting:
@@ -153,7 +152,7 @@ def test_a_record_that_does_not_fit_on_the_disk(
         written.append(path)
         real(path, text)
 
-    monkeypatch.setattr(local.disk, "write_text", write_text)
+    monkeypatch.setattr(disk, "write_text", write_text)
     with nothing_left(workspace), pytest.raises(ServerError, match="No space left on device"):
         workspace.engine().start(workspace.model, STOCK)
 

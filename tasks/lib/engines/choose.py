@@ -29,7 +29,7 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
         variants.find(settings, variant, wanted)
     if wanted == "docker":
         return _docker(settings)
-    from tasks.lib.engines.local import LocalEngine
+    from tasks.lib.engines.local.engine import LocalEngine
 
     return LocalEngine(settings)
 
@@ -37,7 +37,7 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
 def _docker(settings: Settings) -> DockerEngine:
     """Raises DockerError if no Docker Engine of this machine answers."""
     from tasks.lib.engines.docker.engine import DockerEngine
-    from tasks.lib.engines.local import LocalEngine
+    from tasks.lib.engines.local.engine import LocalEngine
 
     return DockerEngine(settings, LocalEngine(settings).servers)
 
@@ -68,7 +68,7 @@ def _local_if_it_can(settings: Settings, needed: Sequence[str], reason: str) -> 
 
 
 def _local(settings: Settings, why: str) -> Engine:
-    from tasks.lib.engines.local import LocalEngine
+    from tasks.lib.engines.local.engine import LocalEngine
 
     console.note(f"engine: {LocalEngine.name} ({why})")
     return LocalEngine(settings)
@@ -76,7 +76,7 @@ def _local(settings: Settings, why: str) -> Engine:
 
 def all_engines(settings: Settings) -> list[Engine]:
     """Every engine that may run servers of this suite: Docker only if it answers."""
-    from tasks.lib.engines.local import LocalEngine
+    from tasks.lib.engines.local.engine import LocalEngine
 
     engines: list[Engine] = [LocalEngine(settings)]
     try:

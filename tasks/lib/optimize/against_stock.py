@@ -35,7 +35,7 @@ from tasks.lib.models.store import Model
 from tasks.lib.optimize.candidates import Candidate, Group, Memory
 
 if TYPE_CHECKING:
-    from tasks.lib.engines.local import LocalEngine
+    from tasks.lib.engines.local.engine import LocalEngine
 
 ANSWER_SECONDS = 20.0
 """After so long only the fewest requests of a signature are compared: the proof has compared more of them."""
@@ -295,7 +295,7 @@ def serving(
     made: Samples,
 ) -> Iterator[Bench]:
     """Serve stock, and the artefact in the folder `artefacts` in each precision, while the block lasts."""
-    from tasks.lib.engines.local import LocalEngine
+    from tasks.lib.engines.local.engine import LocalEngine
 
     # The artefact is not in its place yet: that is what passing this check is for.
     engine = LocalEngine(settings, extra_flags=[f"--optimized_base_path={artefacts}"])

@@ -24,8 +24,7 @@ from embedded_server.execution import artefact
 from embedded_server.execution.bodies import array_of
 from embedded_server.graph import counting
 from embedded_server.graph.errors import CannotConvert
-from embedded_server.graph.flat import node_of
-from embedded_server.graph.ways import reached
+from embedded_server.graph.ways import node_of, reached
 
 Array = np.ndarray[Any, Any]
 

@@ -18,9 +18,9 @@ from embedded_server.converting.facts import Facts
 from embedded_server.converting.settling import settled
 from embedded_server.graph import counting
 from embedded_server.graph.errors import CannotConvert
-from embedded_server.graph.flat import Flat, node_of
+from embedded_server.graph.flat import Flat
 from embedded_server.graph.frames import control_flow, ordered
-from embedded_server.graph.ways import reached
+from embedded_server.graph.ways import node_of, reached
 
 _CALLS = re.compile(r"^((call_\d+|(Stateful)?PartitionedCall(_\d+)?)/)+")
 """What calls of functions put before the name that a person gave to an operation."""

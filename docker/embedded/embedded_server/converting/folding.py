@@ -10,9 +10,10 @@ import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.python.framework import op_def_registry
 
-from embedded_server.graph.flat import Flat, make_constant, node_of, tensor_of
+from embedded_server.graph.flat import Flat
 from embedded_server.graph.frames import ordered
-from embedded_server.graph.ways import reached
+from embedded_server.graph.source import make_constant
+from embedded_server.graph.ways import node_of, reached, tensor_of
 
 Array = np.ndarray[Any, Any]
 

@@ -12,9 +12,9 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 
 from embedded_server.converting.facts import FLOATS
 from embedded_server.graph import counting
-from embedded_server.graph.flat import Flat, tensor_of
+from embedded_server.graph.flat import Flat
 from embedded_server.graph.frames import control_flow, ordered
-from embedded_server.graph.ways import reached
+from embedded_server.graph.ways import reached, tensor_of
 
 
 def settled(flat: Flat) -> tuple[Flat, tf.Graph]:

@@ -20,8 +20,7 @@ from embedded_server.converting.facts import FLOATS
 from embedded_server.execution import artefact
 from embedded_server.execution.bodies import INPUT, compile_options
 from embedded_server.graph.errors import CannotCompile
-from embedded_server.graph.flat import node_of, tensor_of
-from embedded_server.graph.ways import reached
+from embedded_server.graph.ways import node_of, reached, tensor_of
 
 BODY_OUTPUT, FROM_BODY = "body_output", "from_body"
 

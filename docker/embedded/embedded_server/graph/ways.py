@@ -15,3 +15,13 @@ def reached(names: Iterable[str], neighbours: Callable[[str], Iterable[str]]) ->
             found.add(name)
             waiting.extend(neighbours(name))
     return found
+
+
+def node_of(reference: str) -> str:
+    """The node that an input such as "^a", "a:1" or "a" refers to."""
+    return reference.lstrip("^").partition(":")[0]
+
+
+def tensor_of(reference: str) -> str:
+    """The tensor's full name, for a reference that leaves ":0" out."""
+    return reference if ":" in reference else f"{reference}:0"

@@ -9,12 +9,11 @@ that ended by itself is dropped from the list; what it wrote is kept in .state/s
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +25,7 @@ from tasks.lib.common.variants import Variant
 from tasks.lib.embedded import environment
 from tasks.lib.engines import base, ended, ports, starting
 from tasks.lib.engines.base import LOG_TAIL, READY, STARTING, STOPPING, Conditions, Server
+from tasks.lib.engines.local.record import Record
 from tasks.lib.engines.ports import PortLost
 from tasks.lib.engines.ready import stopped_meanwhile
 from tasks.lib.engines.starting import Fate, Plan
@@ -36,35 +36,6 @@ MODULE = "embedded_server"
 
 Command = Callable[[Sequence[str]], tuple[list[str], Mapping[str, str]]]
 """Server flags -> the command that starts it, and what must be added to its environment."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is on disk about a server."""
-
-    server: Server
-    state: str
-    starter: Identity
-    """The call of the suite that waits for it to answer, or once did."""
-    process: Identity | None
-    """None until it is known to have been started."""
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> Record:
-        """Raises ValueError, KeyError or TypeError for what `to_json` did not write."""
-        fields = json.loads(text)
-        server = dict(fields["server"])
-        variant = dict(server["variant"])
-        variant["arguments"] = tuple(variant.get("arguments", ()))  # an older record has none
-        return cls(
-            server=Server(**{**server, "variant": Variant(**variant)}),
-            state=fields["state"],
-            starter=Identity(**fields["starter"]),
-            process=Identity(**fields["process"]) if fields["process"] else None,
-        )
 
 
 class LocalEngine:

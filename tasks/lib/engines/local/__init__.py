@@ -1,0 +1,1 @@
+"""The local engine: embedded servers as processes of this machine."""
