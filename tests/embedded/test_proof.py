@@ -26,7 +26,7 @@ from embedded_server.execution import artefact
 from embedded_server.execution.backend import Array
 from embedded_server.execution.signature import Signature, TensorSpec, data_type, number_of
 from embedded_server.execution.tensorflow_backend import TensorFlowBackend
-from embedded_server.proving import breaking, worker
+from embedded_server.proving import breaking, numbers, templates, worker
 from embedded_server.proving.compare import Scales, compare, excused
 from embedded_server.proving.examples import examples_of
 from embedded_server.proving.proof import Finding, prove
@@ -511,8 +511,8 @@ def test_requests_are_the_same_in_every_proof() -> None:
 
 def test_large_inputs_have_fewer_rows() -> None:
     maker = breaking.Maker(signature(x=spec(np.float32, None, 1000, 1000, 3)))
-    (template,) = breaking.templates(signature(x=spec(np.float32, None, 1000, 1000, 3)))
-    assert maker.request(template, breaking.NORMAL, 7).inputs["x"].shape == (1, 1000, 1000, 3)
+    (template,) = templates.templates(signature(x=spec(np.float32, None, 1000, 1000, 3)))
+    assert maker.request(template, numbers.NORMAL, 7).inputs["x"].shape == (1, 1000, 1000, 3)
 
 
 def job(**options: Any) -> worker.Job:

@@ -10,41 +10,35 @@ All are drawn from fixed seeds: the same signature gives the same requests in ev
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, islice, product, zip_longest
-from typing import Any
+from itertools import cycle, zip_longest
 
-import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 
 from embedded_server.execution.backend import Array
 from embedded_server.execution.signature import Signature, TensorSpec
+from embedded_server.proving.numbers import (
+    DOUBLES,
+    EMPTY_EXAMPLE,
+    FLOATS,
+    LARGE,
+    MOST_ELEMENTS,
+    NORMAL,
+    ORDINARY,
+    Numbers,
+    Random,
+    Shape,
+    as_floats,
+    filled,
+    kind_of,
+    texts,
+)
+from embedded_server.proving.templates import Template, elements_of, is_declared, rows_of
 
-Shape = tuple[int, ...]
-Template = Mapping[str, tuple[int | None, ...]]
-"""A shape for each input; None only in front, where the number of rows goes."""
-_Random = np.random.Generator
-_Values = npt.NDArray[np.float64]
-
-MOST_ELEMENTS = 4_000_000
-"""Of one request. Larger ones would take the time of many others."""
-_ROWS = (1, 2, 3, 7)
-_MOST_UNEVEN = 100
 _SEPARATELY = 4
 """Inputs of a signature that are broken one at a time."""
 
-WORDS = (b"word", b"the", b"Linux", b"caf\xc3\xa9", b"unknownword", b"a")
-SENTENCES = (
-    b"the quick brown fox jumps over the lazy dog",
-    b"This film was not good, and not bad either!",
-    b"import numpy as np\nprint(np.zeros(3))",
-)
-DIGITS = (b"0", b"7", b"42", b"-3", b"3.5", b"1764000000")
-EMPTY_EXAMPLE = b"\x0a\x00"
-"""A serialized tf.Example with no features."""
 _BREAKING_TEXTS: Mapping[str, bytes] = {
     "empty text": b"",
     "text that is not UTF-8": b"\xff\xfe\x80abc\xc3",
@@ -72,145 +66,12 @@ class Request:
     rows: int | None
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """One way to fill the inputs of a request, by the kind of type that they have."""
-
-    label: str
-    """If there are floats."""
-    floats: Callable[[_Random, Shape], _Values]
-    integers_label: str
-    integers: Callable[[_Random, Shape], _Values]
-    texts_label: str
-    texts: Sequence[bytes]
-    whole_bytes: bool = False
-    """Fill integers of 8 bits, which are often pixels, from their whole range."""
-
-
-def _uniform(least: float, most: float) -> Callable[[_Random, Shape], _Values]:
-    return lambda random, shape: random.uniform(least, most, shape)
-
-
-def _integers(least: int, most: int) -> Callable[[_Random, Shape], _Values]:
-    return lambda random, shape: random.integers(least, most, shape, endpoint=True).astype(np.float64)
-
-
-def _always(value: float) -> Callable[[_Random, Shape], _Values]:
-    return lambda random, shape: np.full(shape, value)
-
-
-_IDS, _BITS = _integers(0, 9), _integers(0, 1)
-NORMAL = Numbers(
-    "normal numbers", lambda random, shape: random.standard_normal(shape), "ids from 0 to 9", _IDS,
-    "words", WORDS, whole_bytes=True,
-)  # fmt: skip
-ORDINARY = (
-    NORMAL,
-    Numbers("numbers from 0 to 1", _uniform(0, 1), "0 and 1", _BITS, "sentences", SENTENCES),
-    Numbers("numbers from 0 to 255", _uniform(0, 255), "ids from 0 to 9", _IDS, "digits", DIGITS, True),
-    Numbers("numbers from -1 to 1", _uniform(-1, 1), "0 and 1", _BITS, "words", WORDS),
-)
-
-
-def _floats(label: str, floats: Callable[[_Random, Shape], _Values]) -> Numbers:
-    return replace(NORMAL, label=label, floats=floats)
-
-
-def _up_to(largest: float) -> Numbers:
-    return _floats(f"numbers up to {largest:g}", _uniform(-largest, largest))
-
-
-_LARGE = _up_to(1e6)
-_FLOATS = (
-    _floats("infinity everywhere", _always(math.inf)),
-    _up_to(1e3),
-    _floats("NaN everywhere", _always(math.nan)),
-    _up_to(1e9),
-    _floats("zeros", _always(0.0)),
-    _up_to(3e38),
-    _floats("-infinity everywhere", _always(-math.inf)),
-    _up_to(1e30),
-    _up_to(1e-30),
-    _up_to(1e-40),
-    _floats("zeros with a sign", _always(-0.0)),
-)
-_DOUBLES = (
-    _floats("numbers near 1764000000.25", lambda random, shape: 1764000000.25 + random.uniform(0, 1, shape)),
-    _up_to(1e300),
-)
-"""More than a float32 can hold, for inputs of float64."""
 _ONE_FLOAT = (math.inf, 1e6, -math.inf, -1e9, 3e38, 1e30, 1e-40)
 _ONE_INTEGER = (
     -1, 10, 2**31 + 5, 100, 5_000_000_123, -(2**31) - 7, 100_000_001, 2**24 + 1, 1_764_000_000_000,
     4_000_000_000, 1000, 200,
 )  # fmt: skip
 _ALL_INTEGERS = (5_000_000_123, 4_000_000_000, 100_000_001, 200, -1, 0)
-
-
-def rows_of(signature: Signature) -> bool:
-    """Whether clients choose the number of rows."""
-    return any(spec.shape is None or spec.shape[:1] == (None,) for spec in signature.inputs.values())
-
-
-def templates(signature: Signature, told: Iterable[int] = ()) -> Iterator[Template]:
-    """Shapes to try for the inputs of a signature, the likeliest first; one if all sizes are declared.
-
-    told: further sizes, such as those that TensorFlow's error messages name.
-    """
-    specs = signature.inputs
-    if all(_is_declared(spec) for spec in specs.values()):
-        yield {name: spec.shape or () for name, spec in specs.items()}
-        return
-    for size in dict.fromkeys((8, 33, 2, 1, *told, 3, 4, 5, 6, 7, 10, 16, 32, 64, 100, 128, 224, 256)):
-        yield {name: _with_sizes(spec, size) for name, spec in specs.items()}
-    if any(spec.shape is None for spec in specs.values()):
-        for shape in ((None,), (), (None, 8, 8), (None, 32, 32, 3)):
-            yield {
-                name: shape if spec.shape is None else _with_sizes(spec, 8) for name, spec in specs.items()
-            }
-
-
-def uneven_templates(signature: Signature, told: Sequence[int]) -> Iterator[Template]:
-    """More of them, with sizes that differ between the inputs; those of `told` and a few others."""
-    specs = {name: spec for name, spec in signature.inputs.items() if not _is_declared(spec)}
-    if len(specs) < 2:
-        return
-    sizes = list(dict.fromkeys((*told, 8, 4, 3, 2, 1)))[:8]
-    for chosen in islice(product(sizes, repeat=len(specs)), _MOST_UNEVEN):
-        by_input = dict(zip(specs, chosen, strict=True))
-        yield {name: _with_sizes(spec, by_input.get(name, 8)) for name, spec in signature.inputs.items()}
-
-
-def elements_of(template: Template) -> int:
-    """How many numbers a request with one row has."""
-    return sum(math.prod(size for size in shape if size is not None) for shape in template.values())
-
-
-def sizes_in(message: str) -> list[int]:
-    """The numbers in an error message that may be sizes which the model takes."""
-    return list(dict.fromkeys(int(digits) for digits in re.findall(r"\b\d{1,4}\b", message) if int(digits)))
-
-
-def _is_declared(spec: TensorSpec) -> bool:
-    return spec.shape is not None and None not in spec.shape[1:]
-
-
-def _with_sizes(spec: TensorSpec, size: int) -> tuple[int | None, ...]:
-    if spec.shape is None:
-        return (None, size)
-    if _is_declared(spec):
-        return spec.shape
-    if len(spec.shape) == 4 and spec.shape[3] in (1, 3):
-        # Images: few models take them smaller than this. Height and width differ.
-        height = {1: 32, 2: 48, 8: 64, 33: 96}.get(size, size)
-        width = {8: 96, 33: 64}.get(size, height)
-        first, *sides, channels = spec.shape
-        return (
-            first,
-            *(known or side for known, side in zip(sides, (height, width), strict=True)),
-            channels,
-        )
-    return (*spec.shape[:1], *(size if known is None else known for known in spec.shape[1:]))
 
 
 class Maker:
@@ -230,7 +91,7 @@ class Maker:
             for name, spec in self._specs.items()
         }
         label = self._label(numbers)
-        sizes = "" if all(map(_is_declared, self._specs.values())) else _shapes(inputs)
+        sizes = "" if all(map(is_declared, self._specs.values())) else _shapes(inputs)
         return Request(
             ", ".join(part for part in (self._rows(rows), sizes, label) if part),
             inputs,
@@ -259,7 +120,7 @@ class Maker:
         made = {name: filled(random, self._specs[name], shape, NORMAL) for name, shape in shapes.items()}
         return replace(request, label=label, inputs={**request.inputs, **made}, family=label, rows=None)
 
-    def _random(self) -> _Random:
+    def _random(self) -> Random:
         self._made += 1
         return np.random.default_rng(self._made)
 
@@ -277,56 +138,6 @@ class Maker:
         if not self._has_rows:
             return ""
         return "1 row" if rows == 1 else f"{rows} rows"
-
-
-def kind_of(spec: TensorSpec) -> str:
-    """f for floats and complex numbers, i for integers, s for strings, b for truth values."""
-    dtype = spec.dtype.numpy
-    assert dtype is not None, spec.dtype.name  # the proof refuses other inputs first
-    if dtype == np.object_:
-        return "s"
-    if dtype == np.bool_:
-        return "b"
-    return "i" if np.issubdtype(dtype, np.integer) else "f"
-
-
-def filled(random: _Random, spec: TensorSpec, shape: Shape, numbers: Numbers) -> Array:
-    """An array for an input."""
-    dtype, kind = spec.dtype.numpy, kind_of(spec)
-    assert dtype is not None
-    if kind == "s":
-        return texts([numbers.texts[index % len(numbers.texts)] for index in range(math.prod(shape))], shape)
-    if kind == "b":
-        return random.uniform(0, 1, shape) > 0.5
-    if kind == "i":
-        if numbers.whole_bytes and dtype.itemsize == 1:
-            bounds = np.iinfo(dtype)
-            return random.integers(bounds.min, bounds.max, shape, dtype=dtype, endpoint=True)
-        return numbers.integers(random, shape).astype(dtype)
-    values = numbers.floats(random, shape)
-    if dtype.kind == "c":
-        whole = np.empty(shape, np.complex128)
-        whole.real, whole.imag = values, numbers.floats(random, shape)
-        with np.errstate(over="ignore"):
-            return whole.astype(dtype)
-    return as_floats(values, dtype)
-
-
-def texts(values: Sequence[bytes], shape: Shape) -> Array:
-    """An array of strings."""
-    array = np.empty(len(values), dtype=np.object_)
-    array[:] = values
-    return array.reshape(shape)
-
-
-def as_floats(values: Any, dtype: np.dtype[Any]) -> Array:
-    """Numbers as a float type; those that are too large for it become its largest."""
-    if dtype.kind == "c":
-        return np.asarray(values).astype(dtype)
-    largest = float(ml_dtypes.finfo(dtype).max)
-    values = np.asarray(values, np.float64)
-    limited: Array = np.where(np.isfinite(values), np.clip(values, -largest, largest), values)
-    return limited.astype(dtype)
 
 
 def ordinary(
@@ -385,7 +196,7 @@ def breaking(
     floats = by_kind["f"]
     if floats:
         yield maker.spoiled(template, math.nan, "one NaN", floats)
-        yield maker.request(template, _LARGE, 2)
+        yield maker.request(template, LARGE, 2)
     yield from alternating(
         _breaking_floats(maker, specs, fitting, floats) if floats else (),
         _breaking_integers(maker, specs, template, by_kind["i"]) if by_kind["i"] else (),
@@ -435,13 +246,13 @@ def _breaking_floats(
     if len(names) > 1:
         for name in names[:_SEPARATELY]:
             spoiled.append(maker.spoiled(template, math.nan, "one NaN", [name]))
-    doubles = _DOUBLES if any(specs[name].dtype.numpy == np.float64 for name in names) else ()
-    whole = (maker.request(template, numbers, 3) for numbers in (*doubles, *_FLOATS))
+    doubles = DOUBLES if any(specs[name].dtype.numpy == np.float64 for name in names) else ()
+    whole = (maker.request(template, numbers, 3) for numbers in (*doubles, *FLOATS))
     yield from alternating(whole, spoiled)
     for template in fitting[1:]:
         yield maker.spoiled(template, math.nan, "one NaN", names)
-        yield maker.request(template, _LARGE, 3)
-    yield maker.request(fitting[0], _LARGE, 1)
+        yield maker.request(template, LARGE, 3)
+    yield maker.request(fitting[0], LARGE, 1)
 
 
 def _breaking_integers(
@@ -546,7 +357,7 @@ def _fits(shape: Shape, spec: TensorSpec) -> bool:
     )
 
 
-def _with_one(random: _Random, array: Array, value: float | int | bytes) -> Array:
+def _with_one(random: Random, array: Array, value: float | int | bytes) -> Array:
     """A copy with `value` in one element of the first row."""
     changed: Array = array.copy()
     if changed.size:

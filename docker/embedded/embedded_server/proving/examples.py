@@ -14,7 +14,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import tensor_util
 
-from embedded_server.proving.breaking import WORDS
+from embedded_server.proving.numbers import WORDS
 
 _EACH = 8
 _OPEN_SIZE = 3

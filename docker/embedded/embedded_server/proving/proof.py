@@ -24,9 +24,10 @@ import numpy as np
 from embedded_server.common import errors
 from embedded_server.execution.backend import Array, Backend
 from embedded_server.execution.signature import Signature
-from embedded_server.proving import breaking
-from embedded_server.proving.breaking import Request, Template
+from embedded_server.proving import breaking, numbers, templates
+from embedded_server.proving.breaking import Request
 from embedded_server.proving.compare import Comparison, Disagreement, Outcome, Scales, ask, compare, excused
+from embedded_server.proving.templates import Template
 
 ROUNDING: Mapping[str, float] = {"f32": 1e-6, "bf16": 4e-3}
 """How much each precision changes a number, as a part of it: a bit more than half a step."""
@@ -169,11 +170,11 @@ class _Proof:
         if len(self._signature.inputs) != 1:
             return None
         ((name, spec),) = self._signature.inputs.items()
-        return name if breaking.kind_of(spec) == "s" else None
+        return name if numbers.kind_of(spec) == "s" else None
 
     def _fitting_templates(self, maker: breaking.Maker) -> list[Template]:
         """Sizes for the open dimensions that TensorFlow takes; the likeliest ones if it takes none."""
-        candidates = list(breaking.templates(self._signature))
+        candidates = list(templates.templates(self._signature))
         if len(candidates) == 1:
             return candidates
         fitting: list[Template] = []
@@ -181,18 +182,18 @@ class _Proof:
         for number, template in enumerate(candidates):
             if len(fitting) == _MOST_TEMPLATES or (fitting and number >= _MOST_TEMPLATES):
                 break
-            outcome = self._ask_stock(maker.request(template, breaking.NORMAL, 1))
+            outcome = self._ask_stock(maker.request(template, numbers.NORMAL, 1))
             if not isinstance(outcome, errors.ServingError):
                 fitting.append(template)
             else:
-                told += breaking.sizes_in(str(outcome))
+                told += templates.sizes_in(str(outcome))
         if fitting:
             return fitting
-        likely = islice(breaking.templates(self._signature, told), 4, 24)
-        for template in chain(likely, breaking.uneven_templates(self._signature, told)):
-            if breaking.elements_of(template) > breaking.MOST_ELEMENTS:
+        likely = islice(templates.templates(self._signature, told), 4, 24)
+        for template in chain(likely, templates.uneven_templates(self._signature, told)):
+            if templates.elements_of(template) > numbers.MOST_ELEMENTS:
                 continue
-            outcome = self._ask_stock(maker.request(template, breaking.NORMAL, 1))
+            outcome = self._ask_stock(maker.request(template, numbers.NORMAL, 1))
             if not isinstance(outcome, errors.ServingError):
                 return [template]
         return candidates[:1]

@@ -14,7 +14,7 @@ import numpy as np
 from embedded_server.common.errors import ServingError
 from embedded_server.execution.backend import Array, Backend
 from embedded_server.execution.signature import Signature
-from embedded_server.proving.breaking import sizes_in, templates
+from embedded_server.proving.templates import sizes_in, templates
 from embedded_server.samples import sparse
 from embedded_server.samples.uses import Use
 from embedded_server.samples.values import Filler, Kind
