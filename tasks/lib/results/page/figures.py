@@ -66,7 +66,7 @@ def speedups(rows: Sequence[tuple[str, Comparison]], title: str) -> Element:
         shown += [line, strip(axis, one["low"], one["ratio"], one["high"], one["noise"], told, kind)]
     explained = (
         "Dots are ratios, whiskers their 95 % confidence intervals, on a logarithmic scale. The grey band is "
-        "what the baseline differs by from itself: an interval that reaches into it proves nothing."
+        "the difference of the baseline from itself: an interval that reaches into it proves nothing."
     )
     caption = node("figcaption", node("h3", title), node("p", explained))
     return node("figure", caption, *shown, ruler(axis), class_="speedups")
@@ -115,9 +115,9 @@ def latencies(run: Run) -> Element:
         columns.append({q: point.y for q, point in zip(known, points, strict=True)})
     y = logarithmic("latency, ms", [ms for one in series for _, ms in (*one.line, *one.faint)])
     explained = (
-        "The time within which so many percent of the requests were answered, on a logarithmic scale. The "
+        "The time within which a share of the requests was answered, on a logarithmic scale. The "
         "slowest tenth has as much room as all others, its slowest tenth as much again, and so on. Dotted "
-        f"where fewer than {math.ceil(SEEN)} requests took longer: there chance decides. Failed requests are "
+        f"where fewer than {math.ceil(SEEN)} requests took longer: chance decides there. Failed requests are "
         "not in it."
     )
     rows = [
@@ -180,7 +180,7 @@ def blocks_in_time(run: Run) -> Element:
         series.append(_in_time(name, kind, starts, values, "ms", mark))
     explained = "The p50 of every block of requests, in the order in which they were sent."
     if compared:
-        explained += " Slopes and steps that both share are the machine's, and do not reach the ratio."
+        explained += " Slopes and steps that both share come from the machine, and do not change the ratio."
     explained += _joined(series)
     y = logarithmic("p50, ms", _heights(series))
     chart = Chart("Blocks in time", explained, _time(blocks["start"]), y, series)
@@ -265,10 +265,10 @@ def sweep(content: Result, figure: str) -> Element | None:
     heights = [point.y for one in series for point in one.points]
     if figure == "rate":
         title, y = "Throughput against connections", linear("requests/s", max(heights))
-        explained = "Requests per second that succeeded, with so many requests in flight at a time."
+        explained = "Requests per second that succeeded, by the number of requests in flight."
     else:
         title, y = "Latency against connections", logarithmic("p50, ms", heights)
-        explained = "The p50 with so many requests in flight at a time, on a logarithmic scale."
+        explained = "The p50 by the number of requests in flight, on a logarithmic scale."
     chart = Chart(title, explained, chosen("connections (logarithmic)", counts), y, series)
     rows = [[one.name, *(_cell(one, n) for n in counts)] for one in series]
     return chart.figure(table(["connections", *map(str, counts)], rows, f"{title}, {unit}"))
