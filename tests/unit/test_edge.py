@@ -86,7 +86,7 @@ def test_every_error_has_a_code_of_the_table_and_a_place_in_the_picture() -> Non
             assert re.search(rf"{kind.__name__} +exit {kind.exit_code}:", errors.__doc__)
 
 
-def test_an_error_says_both_sentences_wherever_it_is_printed() -> None:
+def test_an_error_says_both_sentences_anywhere_it_is_printed() -> None:
     assert str(ServerError("This is wrong.", "Do that.")) == "This is wrong.\nDo that."
 
 

@@ -45,7 +45,7 @@ def docker_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def registry(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """HOST:PORT of a registry that everybody may use."""
+    """HOST:PORT of a registry without a login."""
     if shutil.which("docker-registry") is None:
         pytest.skip("docker-registry is not installed (Debian: docker-registry)")
     with engine.registry(tmp_path_factory.mktemp("registry")) as address:

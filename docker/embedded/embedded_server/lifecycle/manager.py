@@ -175,7 +175,7 @@ class Manager:
         return [version for versions in self._versions.values() for version in versions.values()]
 
     def _show(self) -> None:
-        """Let everybody see the state of the versions."""
+        """Publish the state of the versions."""
         served = {
             name: {version.number: version.loaded for version in versions.values() if version.loaded}
             for name, versions in self._versions.items()
