@@ -130,6 +130,19 @@ def test_photos_where_images_are_decoded(tmp_path: Path) -> None:
     assert all(isinstance(body["instances"][0]["key"], str) for body in bodies)
 
 
+def test_two_photos_of_a_request_differ(tmp_path: Path) -> None:
+    folder = save(
+        tmp_path / "1",
+        lambda left, right: {"y": total(decoded(left)) - total(decoded(right))},
+        left=TEXT,
+        right=TEXT,
+    )
+    bodies, _ = made(folder)
+    assert len(bodies) == 12
+    for body in bodies:
+        assert body["instances"][0]["left"] != body["instances"][0]["right"]
+
+
 def test_web_safe_base64(tmp_path: Path) -> None:
     folder = save(tmp_path / "1", lambda t: {"y": total(decoded(tf.io.decode_base64(t)))}, t=TEXT)
     bodies, about = made(folder)

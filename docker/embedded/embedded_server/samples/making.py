@@ -170,9 +170,16 @@ class _Making:
                 return
 
     def _inputs(self, kinds: Mapping[str, Kind], shapes: Shapes, seed: int) -> dict[str, Array]:
+        # Models that compare two photos would say the same of a photo and itself each time.
+        photos = [name for name in self._signature.inputs if kinds[name].name in ("photo", "pixels")]
         filled = {
             name: self._filler.filled(
-                name, spec, self._uses[name], kinds[name], _with_one_row(shapes[name]), seed
+                name,
+                spec,
+                self._uses[name],
+                kinds[name],
+                _with_one_row(shapes[name]),
+                seed + (photos.index(name) if name in photos else 0),
             )
             for name, spec in self._signature.inputs.items()
         }
