@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BANNED = re.compile(
-    r"(?<![a-z])(mend(s|ed|ing)?|anew|shall|whoever|(no|some|any|every)body('?s)?|wherever|what becomes of)(?![a-z])",
+    r"(?<![a-z])(mend(s|ed|ing)?|anew|shall|whoever|wherever|(no|some|any|every)body('?s)?|what becomes of)"
+    r"(?![a-z])",
     re.IGNORECASE,
 )
 WRITTEN = (".py", ".md", ".yaml", ".toml", ".txt", ".css", ".html", ".sh")
