@@ -81,21 +81,21 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     Raises CannotGain if none remains. Yields nothing on --dry, after saying what would be done.
     """
     asked = [contestants.parse(name) for name in (contest.baseline, *contest.candidates) if name is not None]
-    managed = [one for one in asked if not one.urls]
-    for one in managed:
-        variants.check(settings, one.variant)  # a misspelt one is told before anything is downloaded
+    managed = [entry for entry in asked if not entry.urls]
+    for entry in managed:
+        variants.check(settings, entry.variant)  # a misspelt one is told before anything is downloaded
     protocol = contestants.protocol(asked, contest.protocol)
     pinned = _pinning(settings, asked)
     if pinned is not None and pinned.is_apart:
         settings = replace(settings, serve=replace(settings.serve, cpus=pinned.servers))
-    engine = choose(settings, contest.engine, [one.variant for one in managed]) if managed else None
-    references = dict.fromkeys(one.reference or contest.model for one in managed)
+    engine = choose(settings, contest.engine, [entry.variant for entry in managed]) if managed else None
+    references = dict.fromkeys(entry.reference or contest.model for entry in managed)
     models = {reference: obtain.ensure(settings, reference) for reference in references}
     if settings.dry or None in models.values():
         console.note(
-            f"would measure {' and '.join(one.name for one in asked)} until the interval is narrower than "
-            f"{contest.plan.ci_width:.1%}, or for {contest.plan.max_seconds:g} s, starting the servers that "
-            f"are not up{'' if pinned is None else f'; {pinned}'}"
+            f"would measure {' and '.join(entry.name for entry in asked)} until the interval is narrower "
+            f"than {contest.plan.ci_width:.1%}, or for {contest.plan.max_seconds:g} s, starting the servers "
+            f"that are not up{'' if pinned is None else f'; {pinned}'}"
         )
         return
     baseline, candidates, left_out = _entries(
@@ -104,8 +104,8 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     comparison = _Run(settings, contest, protocol, engine, models, pinned, hardware.detect(), left_out)
     with ExitStack() as stack:
         against = None if baseline is None else stack.enter_context(comparison.up(baseline))
-        for one in candidates:
-            with comparison.up(one) as contestant:
+        for entry in candidates:
+            with comparison.up(entry) as contestant:
                 yield from comparison.measured(against, contestant)
 
 
@@ -120,16 +120,16 @@ def _without_gain(
 
     Before anything is started: it takes minutes, and must not slow down a server that is measured.
     """
-    found = dict(contest.left_out)
-    for one in managed:
-        model = models[one.reference or contest.model]
-        if one.name in found or engine is None or model is None:
+    without_gain = dict(contest.left_out)
+    for entry in managed:
+        model = models[entry.reference or contest.model]
+        if entry.name in without_gain or engine is None or model is None:
             continue
         try:
-            optimize.resolve(settings, model, variants.find(settings, one.variant, engine.name))
+            optimize.resolve(settings, model, variants.find(settings, entry.variant, engine.name))
         except CannotGain as error:
-            found[one.name] = error
-    return found
+            without_gain[entry.name] = error
+    return without_gain
 
 
 def _entries(
@@ -139,12 +139,12 @@ def _entries(
 
     A baseline that remains by itself is the only candidate. Raises CannotGain if none remains.
     """
-    present = [one for one in asked if one.name not in without_gain]
+    present = [entry for entry in asked if entry.name not in without_gain]
     if not present:
         raise next(iter(without_gain.values()))
     left_out = tuple(LeftOut(name, error.problem) for name, error in without_gain.items())
-    for one in left_out:
-        console.note(str(one))
+    for entry in left_out:
+        console.note(str(entry))
     has_baseline = contest.baseline is not None and contest.baseline not in without_gain
     if has_baseline and len(present) > 1:
         return present[0], present[1:], left_out
@@ -176,7 +176,7 @@ class _Run:
         metadata = client_for((baseline or candidate).url, self.contest.plan.timeout).metadata()
         signature = self._signature(metadata)
         requests = self._requests(
-            metadata, signature, [one for one in (baseline, candidate) if one is not None]
+            metadata, signature, [side for side in (baseline, candidate) if side is not None]
         )
         bodies = [sample.body for sample in requests]
         answers, takes_photos = None, False
@@ -184,7 +184,7 @@ class _Run:
             takes_photos = ask.can_classify(signature)
             answers = self._agreement(baseline, candidate, signature, requests)
         for connections in self.contest.connections:
-            protocols = {one.protocol for one in (baseline, candidate) if one is not None}
+            protocols = {side.protocol for side in (baseline, candidate) if side is not None}
             plan = replace(
                 self.contest.plan,
                 connections=connections,
@@ -252,7 +252,7 @@ class _Run:
     def _limit(self, *both: Contestant) -> float:
         """What precisions allow. A server that this suite did not start is held to the strictest limit."""
         allowed = self.settings.optimize.max_difference
-        return max(allowed.get(one.precision, min(allowed.values())) for one in both)
+        return max(allowed.get(side.precision, min(allowed.values())) for side in both)
 
     def _signature(self, metadata: Mapping[str, Any]) -> Signature:
         """The one that is measured: the person's, that of their first request, or the default one."""
@@ -305,13 +305,13 @@ class _Run:
                     "requests are made up from the metadata of the server alone; --inputs gives others"
                 )
             return None
-        found = samples.if_possible(self.settings, model, self.contest.pixels)
-        if found is None and self.contest.inputs is None:
+        own_samples = samples.if_possible(self.settings, model, self.contest.pixels)
+        if own_samples is None and self.contest.inputs is None:
             console.note(
                 "requests are made up from the metadata of the server alone; after `invoke build.embedded` "
                 "they fit what the model does with its inputs"
             )
-        return found
+        return own_samples
 
 
 def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> record.Alone:
@@ -327,13 +327,13 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
             warmup = warmed_up({label: [load]}, bodies, plan)
             rounds = run_rounds([(label, load)], requests, plan.block, plan, enough, bar.update)
-    measured = verdict.measure([block for one in rounds for block in one[label]])
+    measured = verdict.measure([block for finished in rounds for block in finished[label]])
     return record.Alone(contestant, measured, len(rounds), timeline(rounds), warmup)
 
 
 def _pinning(settings: Settings, asked: Sequence[Asked]) -> Pinning | None:
     """All servers on the same CPUs; None if this suite started none of them."""
-    theirs = [one.name for one in asked if one.urls]
+    theirs = [entry.name for entry in asked if entry.urls]
     if len(theirs) == len(asked):
         return None
     if theirs:

@@ -99,21 +99,21 @@ def _address(text: str) -> Asked:
     return Asked(name, urls=tuple(urls))
 
 
-def protocol(asked: Sequence[Asked], wanted: str | None) -> str:
+def protocol(asked: Sequence[Asked], chosen: str | None) -> str:
     """What servers of this suite are asked over: what is wanted, else what all addresses are asked over.
 
     Raises SettingError for an address that is not asked over what is wanted.
     """
-    theirs = {one.protocol for one in asked if one.protocol is not None}
-    if wanted is None:
+    theirs = {entry.protocol for entry in asked if entry.protocol is not None}
+    if chosen is None:
         return GRPC if theirs == {GRPC} else REST
-    for one in asked:
-        if one.protocol not in (None, wanted):
+    for entry in asked:
+        if entry.protocol not in (None, chosen):
             raise SettingError(
-                f"{one.urls[0]} is not asked over {wanted}.",
-                f"Give its {SCHEMES[wanted]}:// address, or leave --protocol out.",
+                f"{entry.urls[0]} is not asked over {chosen}.",
+                f"Give its {SCHEMES[chosen]}:// address, or leave --protocol out.",
             )
-    return wanted
+    return chosen
 
 
 @contextmanager

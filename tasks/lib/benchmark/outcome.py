@@ -23,32 +23,33 @@ def check_outcome(done: Sequence[record.Record], min_ratio: float | None) -> Non
         if problem is not None:
             raise NotComparable(f"The figures say little: {problem}.", NO_FAILURES)
     verdicts = [(single, single.verdict) for single in done if single.verdict is not None]
-    for single, one in verdicts:
-        if one.p50 is None:
+    for single, verdict in verdicts:
+        if verdict.p50 is None:
             raise NotComparable(
-                f"{one.candidate.name} answers differently from {one.baseline.name}, so their speeds were "
-                f"not compared: {one.agreement.problem}.",
-                f"{_how_to_look(single, one)} --allow-different measures them anyway.",
+                f"{verdict.candidate.name} answers differently from {verdict.baseline.name}, so their speeds "
+                f"were not compared: {verdict.agreement.problem}.",
+                f"{_how_to_look(single, verdict)} --allow-different measures them anyway.",
             )
-        if one.problem is not None:
+        if verdict.problem is not None:
             raise NotComparable(
-                f"There is no verdict on {one.candidate.name}: {one.problem}.",
+                f"There is no verdict on {verdict.candidate.name}: {verdict.problem}.",
                 NO_FAILURES,
             )
     if min_ratio is not None:
         _check_complete(done, min_ratio)
-    for _, one in verdicts:
-        if min_ratio is not None and one.p50 is not None and one.p50.is_below(min_ratio):
+    for _, verdict in verdicts:
+        if min_ratio is not None and verdict.p50 is not None and verdict.p50.is_below(min_ratio):
+            interval = verdict.p50.interval
             raise GateFailed(
-                f"{one.candidate.name} is {one.p50.interval.ratio:.{one.p50.interval.digits}f}x as fast as "
-                f"{one.baseline.name}{one.plan.how}, reliably below --min-ratio {min_ratio:g}.",
+                f"{verdict.candidate.name} is {interval.ratio:.{interval.digits}f}x as fast as "
+                f"{verdict.baseline.name}{verdict.plan.how}, reliably below --min-ratio {min_ratio:g}.",
                 "Make it faster, or lower --min-ratio.",
             )
 
 
-def _how_to_look(done: record.Record, one: Verdict) -> str:
+def _how_to_look(done: record.Record, verdict: Verdict) -> str:
     """How to see what two contestants answer, as a sentence."""
-    sides = (one.baseline, one.candidate)
+    sides = (verdict.baseline, verdict.candidate)
     if done.takes_photos and all(side.origin is not None for side in sides):
         return "Compare what `invoke predict PHOTO --variant NAME` prints for each of them."
     return "Send one request to both with curl (`invoke serve` prints such a line) and compare the answers."
@@ -59,9 +60,9 @@ def _check_complete(done: Sequence[record.Record], min_ratio: float) -> None:
     left_out = done[0].left_out if done else ()
     if not left_out:
         return
-    compared = any(one.verdict is not None for one in done)
-    names = " and ".join(one.name for one in left_out)
-    reasons = " ".join(dict.fromkeys(one.reason for one in left_out))
+    compared = any(entry.verdict is not None for entry in done)
+    names = " and ".join(entry.name for entry in left_out)
+    reasons = " ".join(dict.fromkeys(entry.reason for entry in left_out))
     missing = f"{names} was not compared" if compared else "There was nothing to compare"
     raise NotComparable(
         f"{missing}, so --min-ratio {min_ratio:g} was not checked: {reasons}",

@@ -67,13 +67,13 @@ def with_photo(example: object, photo: bytes) -> object:
         made = message("Example", _bytes(example))
     except (DecodeError, TypeError, binascii.Error):
         raise ValueError("no tf.Example") from None
-    found = [
+    photos = [
         entry.value.bytes_list.value
         for entry in made.features.feature
-        if any(one.startswith((_JPEG, _PNG)) for one in entry.value.bytes_list.value)
+        if any(content.startswith((_JPEG, _PNG)) for content in entry.value.bytes_list.value)
     ]
-    if not found:
+    if not photos:
         raise ValueError("no photo in the tf.Example")
-    for values in found:
+    for values in photos:
         values[:] = [photo] * len(values)
     return {"b64": base64.b64encode(made.SerializeToString()).decode()}

@@ -45,15 +45,15 @@ class GrpcClient:
     def __init__(self, url: str, timeout: float = 30) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
-        found = re.fullmatch(
+        match = re.fullmatch(
             r"/v1/models/([^/]+)(?:/versions/(\d+)|/labels/([^/]+))?", urlsplit(self.url).path
         )
-        if found is None:
+        if match is None:
             raise ServerError(
                 f"{url} is not the address of a model.",
                 "Give one such as grpc://127.0.0.1:8500/v1/models/resnet.",
             )
-        self._name, self._version, self._label = found.groups()
+        self._name, self._version, self._label = match.groups()
 
     def metadata(self) -> Mapping[str, Any]:
         """The signatures, as REST answers `GET .../metadata`."""
@@ -65,7 +65,10 @@ class GrpcClient:
         """The answer to a predict request whose JSON text is `body`, as REST gives it."""
         answer = self._call(PREDICT, self.request(body), "PredictResponse")
         try:
-            columns = {one.key: tensor_messages.decode(one.value, one.key) for one in answer.outputs}
+            columns = {
+                output_name.key: tensor_messages.decode(output_name.value, output_name.key)
+                for output_name in answer.outputs
+            }
             if rows_of(body) is None:
                 return {"outputs": next(iter(columns.values())) if len(columns) == 1 else columns}
             if not all(isinstance(rows, list) for rows in columns.values()):
@@ -91,9 +94,9 @@ class GrpcClient:
         if "inputs" in said:
             columns = _named(said["inputs"], signature)
         else:
-            instances = [_named(one, signature) for one in said["instances"]]
+            instances = [_named(instance, signature) for instance in said["instances"]]
             names = [tensor.name for tensor in signature.inputs]
-            columns = {name: [one[name] for one in instances if name in one] for name in names}
+            columns = {name: [instance[name] for instance in instances if name in instance] for name in names}
             columns = {name: values for name, values in columns.items() if values}
         for tensor in signature.inputs:
             if tensor.name in columns:  # some inputs have a default
@@ -208,8 +211,11 @@ def _told(definition: Any) -> dict[str, Any]:
 
     def tensors(entries: Any) -> dict[str, Any]:
         return {
-            one.key: {"dtype": DTYPES.get(one.value.dtype, "DT_INVALID"), "tensor_shape": _shape(one.value)}
-            for one in entries
+            entry.key: {
+                "dtype": DTYPES.get(entry.value.dtype, "DT_INVALID"),
+                "tensor_shape": _shape(entry.value),
+            }
+            for entry in entries
         }
 
     return {

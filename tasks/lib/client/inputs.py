@@ -117,11 +117,11 @@ def given_at(place: Path, signature: str = "") -> Given:
     signature: for which requests are that name none; empty for the default one. Raises SuiteError if there is
     neither.
     """
-    found = _given_at(place)
+    given = _given_at(place)
     if not signature:
-        return found
-    named = (replace(request, body=naming(request.body, signature)) for request in found.requests)
-    return replace(found, requests=tuple(named))
+        return given
+    named = (replace(request, body=naming(request.body, signature)) for request in given.requests)
+    return replace(given, requests=tuple(named))
 
 
 def _given_at(place: Path) -> Given:
@@ -229,14 +229,14 @@ def as_jpeg(photo: Path, size: tuple[int, int] | None = None) -> bytes:
     return converted.getvalue()
 
 
-def _pixels(photo: Path, tensor: Tensor, wanted: str | None) -> np.ndarray[Any, Any]:
+def _pixels(photo: Path, tensor: Tensor, pixel_range: str | None) -> np.ndarray[Any, Any]:
     """The photo as [height, width, 3]: whole numbers in [0, 255], floats as `wanted` or in [0, 1]."""
     assert tensor.shape is not None
     height, width = (size or OPEN_SIDE for size in tensor.shape[1:3])
-    return _resized(photo, (height, width), 3, tensor.dtype, wanted)
+    return _resized(photo, (height, width), 3, tensor.dtype, pixel_range)
 
 
-def pixels_like(photo: Path, sample: object, tensor: Tensor, wanted: str | None) -> object:
+def pixels_like(photo: Path, sample: object, tensor: Tensor, pixel_range: str | None) -> object:
     """The photo as nested lists with the dimensions of `sample`, [..., height, width, 1 or 3] or with the
     channels before the height, repeated over what is before these. Sides that are open get OPEN_SIDE."""
     import numpy as np
@@ -246,13 +246,13 @@ def pixels_like(photo: Path, sample: object, tensor: Tensor, wanted: str | None)
     channels_last = shape[-1] in (1, 3)
     at = (0, 1, 2) if channels_last else (1, 2, 0)
     height, width = (fixed[side] or OPEN_SIDE for side in at[:2])
-    image = _resized(photo, (height, width), shape[-3:][at[2]], tensor.dtype, wanted)
+    image = _resized(photo, (height, width), shape[-3:][at[2]], tensor.dtype, pixel_range)
     image = image if channels_last else image.transpose(2, 0, 1)
     return np.broadcast_to(image, (*shape[:-3], *image.shape)).tolist()
 
 
 def _resized(
-    photo: Path, size: tuple[int, int], channels: int, dtype: str, wanted: str | None
+    photo: Path, size: tuple[int, int], channels: int, dtype: str, pixel_range: str | None
 ) -> np.ndarray[Any, Any]:
     import numpy as np
 
@@ -262,10 +262,10 @@ def _resized(
     kind = np.dtype(NUMPY_NAMES.get(dtype, "float32"))
     if kind == np.int8:
         return (pixels.astype(np.int16) - 128).astype(kind)
-    if kind.kind in "iu" or wanted == ZERO_TO_255:
+    if kind.kind in "iu" or pixel_range == ZERO_TO_255:
         return pixels.astype(kind)
     # Four digits are more than a pixel has, and keep a 224x224 request at about 1 MB.
-    scaled = pixels / 127.5 - 1.0 if wanted == MINUS_ONE_TO_ONE else pixels / 255.0
+    scaled = pixels / 127.5 - 1.0 if pixel_range == MINUS_ONE_TO_ONE else pixels / 255.0
     rounded: np.ndarray[Any, Any] = np.round(scaled, 4)
     return rounded
 

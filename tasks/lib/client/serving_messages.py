@@ -102,11 +102,11 @@ def _classes() -> dict[str, Any]:
         for field, (number, kind) in fields.items():
             bare = kind.strip("[]")
             label = kinds.LABEL_REPEATED if kind != bare else kinds.LABEL_OPTIONAL
-            one = described.field.add(name=field, number=number, label=label)
+            field_descriptor = described.field.add(name=field, number=number, label=label)
             if bare in _MESSAGES:
-                one.type, one.type_name = kinds.TYPE_MESSAGE, f".{package}.{bare}"
+                field_descriptor.type, field_descriptor.type_name = kinds.TYPE_MESSAGE, f".{package}.{bare}"
             else:
-                one.type = kinds.Type.Value(f"TYPE_{bare.upper()}")
+                field_descriptor.type = kinds.Type.Value(f"TYPE_{bare.upper()}")
     pool = descriptor_pool.DescriptorPool()  # its own: nothing of the same name can be in its way
     pool.Add(file)
     return {

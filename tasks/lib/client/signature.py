@@ -63,7 +63,9 @@ def default_signature(metadata: Mapping[str, Any]) -> Signature:
             "The model has no signature that can be asked.",
             f"Export it with a signature called {DEFAULT_SIGNATURE}.",
         )
-    predicting = [name for name, one in definitions.items() if one.get("method_name") == PREDICT_METHOD]
+    predicting = [
+        name for name, definition in definitions.items() if definition.get("method_name") == PREDICT_METHOD
+    ]
     name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in definitions else min(predicting or definitions)
     return _signature(name, definitions[name])
 
@@ -86,8 +88,10 @@ def named_signature(metadata: Mapping[str, Any], name: str) -> Signature:
 def _definitions(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Those that can be asked: not what TensorFlow itself executes to load and to save a model."""
     try:
-        found = dict(metadata["metadata"]["signature_def"]["signature_def"])
-        return {name: one for name, one in found.items() if _can_be_asked(name, one)}
+        definitions = dict(metadata["metadata"]["signature_def"]["signature_def"])
+        return {
+            name: definition for name, definition in definitions.items() if _can_be_asked(name, definition)
+        }
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ServerError(
             "The server describes no signatures in its metadata.", "Check the address and what listens there."
@@ -95,7 +99,7 @@ def _definitions(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _can_be_asked(name: str, definition: Mapping[str, Any]) -> bool:
-    types = {one["dtype"] for one in definition.get("outputs", {}).values()}
+    types = {output["dtype"] for output in definition.get("outputs", {}).values()}
     return types != {_NO_TENSOR} and not name.startswith(_OF_TENSORFLOW)
 
 

@@ -70,7 +70,7 @@ def decode(made: Any, name: str) -> Any:
     dtype = DTYPES.get(made.dtype, "")
     shape = [dim.size for dim in made.tensor_shape.dim]
     if dtype == "DT_STRING":
-        return _nested([_text(one, name) for one in made.string_val], shape)
+        return _nested([_text(text, name) for text in made.string_val], shape)
     if dtype not in NUMPY_NAMES:
         raise ValueError(f"{name} is {dtype or made.dtype}, which JSON cannot hold")
     return _array(made, dtype, shape).tolist()
@@ -110,7 +110,7 @@ def _strings(values: object) -> tuple[tuple[int, ...], list[bytes]]:
     """The shape of nested lists of text and bytes, and all of them in a row. Raises ValueError, TypeError."""
     if not isinstance(values, list):
         return (), [_bytes(values)]
-    parts = [_strings(one) for one in values]
+    parts = [_strings(value) for value in values]
     shapes = {shape for shape, _ in parts}
     if len(shapes) > 1:
         raise ValueError("rows of different lengths")

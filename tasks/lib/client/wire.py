@@ -57,8 +57,8 @@ class Replica(ABC):
     def addresses(self) -> list[tuple[socket.AddressFamily, Any]]:
         """The addresses of the host's name. Raises OSError if it has none."""
         if not self._addresses:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-            self._addresses = [(family, address) for family, _, _, _, address in found]
+            resolved = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            self._addresses = [(family, address) for family, _, _, _, address in resolved]
         return self._addresses
 
 
@@ -195,5 +195,5 @@ class Wire(ABC):
         self._unsent = memoryview(self._unsent)[sent:] if blocked else b""
         if blocked != self._write_blocked:
             self._write_blocked = blocked
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
-            self._selector.modify(connection, wanted, self)
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+            self._selector.modify(connection, events, self)

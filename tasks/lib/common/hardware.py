@@ -83,22 +83,22 @@ def cores() -> list[CPUs] | None:
     usable = pinning.usable()
     if usable is None:
         return None
-    found: dict[CPUs, None] = {}
+    known: dict[CPUs, None] = {}
     for cpu in usable:
         try:
             siblings = pinning.parse((CPUS / f"cpu{cpu}/topology/thread_siblings_list").read_text())
         except (OSError, ValueError):
             siblings = (cpu,)
-        found[tuple(one for one in siblings if one in usable)] = None
-    return list(found)
+        known[tuple(one for one in siblings if one in usable)] = None
+    return list(known)
 
 
 def _governor() -> str | None:
-    found = set()
+    governors = set()
     for cpu in pinning.usable() or ():
         with suppress(OSError):
-            found.add((CPUS / f"cpu{cpu}/cpufreq/scaling_governor").read_text().strip())
-    return ", ".join(sorted(found)) or None
+            governors.add((CPUS / f"cpu{cpu}/cpufreq/scaling_governor").read_text().strip())
+    return ", ".join(sorted(governors)) or None
 
 
 def cpu_flags() -> frozenset[str]:

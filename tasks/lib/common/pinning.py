@@ -43,26 +43,26 @@ class Pinning:
         return f"client and servers share{where}: {self.why}"
 
 
-def plan(wanted: CPUs, cores: Sequence[CPUs] | None) -> Pinning:
+def plan(setting: CPUs, cores: Sequence[CPUs] | None) -> Pinning:
     """Servers on the CPUs `wanted` (empty: whatever is best), the client on others if it can be.
 
     `cores` are the CPUs that this process may use, those of one core together; None if the system does
     not tell.
     """
     if cores is None:
-        return Pinning(wanted, (), "this system cannot pin programs to CPUs")
+        return Pinning(setting, (), "this system cannot pin programs to CPUs")
     usable = joined(cores)
-    if not wanted:
+    if not setting:
         if len(cores) < FEWEST_CORES:
             number = f"{len(cores)} core{'' if len(cores) == 1 else 's'}"
             return Pinning(usable, usable, f"{number}, and {FEWEST_CORES} are needed to keep them apart")
         return Pinning(joined(cores[:-1]), cores[-1])
-    apart = joined([core for core in cores if not set(core) & set(wanted)])
+    apart = joined([core for core in cores if not set(core) & set(setting)])
     # A core's other thread is not one's own, but better than the very same.
-    client = apart or tuple(cpu for cpu in usable if cpu not in wanted)
+    client = apart or tuple(cpu for cpu in usable if cpu not in setting)
     if client:
-        return Pinning(wanted, client)
-    return Pinning(wanted, usable, "the setting serve.cpus leaves none to the client")
+        return Pinning(setting, client)
+    return Pinning(setting, usable, "the setting serve.cpus leaves none to the client")
 
 
 def joined(cores: Sequence[CPUs]) -> CPUs:
@@ -77,11 +77,11 @@ def usable() -> CPUs | None:
 
 def parse(text: str) -> CPUs:
     """Linux's way to write CPUs, "0-3,6". Raises ValueError."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
+        numbers.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(numbers))
 
 
 def listed(cpus: CPUs) -> str:

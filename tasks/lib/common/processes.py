@@ -115,8 +115,8 @@ def let_go(process: subprocess.Popen[bytes]) -> None:
 
 def identify(pid: int, marker: str) -> Identity | None:
     """The identity of process `pid` if it runs and carries `marker`."""
-    found = _look(pid)
-    return found if found is not None and found.marker == marker else None
+    running = _look(pid)
+    return running if running is not None and running.marker == marker else None
 
 
 def child(process: subprocess.Popen[bytes], marker: str) -> Identity:
@@ -141,11 +141,11 @@ def myself() -> Identity:
 
 def alive(identity: Identity) -> bool:
     """Whether this very process still runs; one that ended and was not collected does not."""
-    found = _look(identity.pid)
+    running = _look(identity.pid)
     return (
-        found is not None
-        and found.marker == identity.marker
-        and abs(found.created - identity.created) <= START_TIME_TOLERANCE
+        running is not None
+        and running.marker == identity.marker
+        and abs(running.created - identity.created) <= START_TIME_TOLERANCE
     )
 
 
@@ -173,9 +173,9 @@ def carriers(prefix: str) -> list[Identity]:
     """The running processes of this user whose marker starts with `prefix`, oldest first."""
     import psutil
 
-    found = (_look(pid) for pid in psutil.pids())
+    identities = (_look(pid) for pid in psutil.pids())
     return sorted(
-        (p for p in found if p is not None and p.marker.startswith(prefix)), key=lambda p: p.created
+        (p for p in identities if p is not None and p.marker.startswith(prefix)), key=lambda p: p.created
     )
 
 

@@ -182,10 +182,10 @@ ENGINES = ("auto", "local", "docker")
 
 def check_engine(settings: Settings, asked: str | None) -> str:
     """The engine that a flag asks for, else the setting's. Raises SettingError if there is none such."""
-    wanted = asked or settings.engine
-    if wanted not in ENGINES:
-        raise SettingError(f"There is no engine {wanted!r}.", f"Choose one of: {', '.join(ENGINES)}.")
-    return wanted
+    name = asked or settings.engine
+    if name not in ENGINES:
+        raise SettingError(f"There is no engine {name!r}.", f"Choose one of: {', '.join(ENGINES)}.")
+    return name
 
 
 PRECISIONS = ("f32", "bf16")
@@ -339,10 +339,10 @@ class _Source:
     def size(self, *keys: str) -> int | None:
         """Bytes; None for "auto"."""
         text = self.text(*keys)
-        found = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.lower())
-        if text != "auto" and (found is None or int(found[1]) == 0):
+        match = re.fullmatch(r"(\d+)\s*([kmgt]?)(?:i?b)?", text.lower())
+        if text != "auto" and (match is None or int(match[1]) == 0):
             raise self._wrong(keys, f"is {text!r}, not auto or a size such as 4g or 512m")
-        return None if found is None else int(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+        return None if match is None else int(match[1]) * 1024 ** " kmgt".index(match[2] or " ")
 
     def cpus(self, *keys: str) -> CPUs:
         """A list of CPU numbers and ranges; nothing for "auto"."""

@@ -21,9 +21,9 @@ def as_json(value: object) -> str:
 def finite(value: Any) -> Any:
     """`value` as JSON can hold it: tuples as lists, infinities and what is no number as None."""
     if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

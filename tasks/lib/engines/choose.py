@@ -22,12 +22,12 @@ def choose(settings: Settings, name: str | None = None, needed: Sequence[str] = 
     there, or in a registry that answers. Raises SettingError if there is no such engine, or a variant
     is not for it; DockerError if Docker was asked for and does not answer.
     """
-    wanted = check_engine(settings, name)
-    if wanted == "auto":
+    engine_name = check_engine(settings, name)
+    if engine_name == "auto":
         return _automatic(settings, needed)
     for variant in needed:
-        variants.find(settings, variant, wanted)
-    if wanted == "docker":
+        variants.find(settings, variant, engine_name)
+    if engine_name == "docker":
         return _docker(settings)
     from tasks.lib.engines.local.engine import LocalEngine
 

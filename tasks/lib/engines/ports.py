@@ -35,7 +35,7 @@ _promised: dict[Path, set[int]] = {}
 """By state folder, the ports of servers that --dry has told of: the next one in the chain gets others."""
 
 
-def choose(settings: Settings, wanted: int | None, ours: Sequence[Server]) -> tuple[int, int]:
+def choose(settings: Settings, asked_for: int | None, ours: Sequence[Server]) -> tuple[int, int]:
     """A REST port, the one asked for or the first free one, and the first free one for gRPC.
 
     `ours` are the servers of this suite, whose ports may not be open yet. Raises ServerError if there
@@ -44,12 +44,12 @@ def choose(settings: Settings, wanted: int | None, ours: Sequence[Server]) -> tu
     serve = settings.serve
     taken = {port: server for server in ours for port in (server.rest_port, server.grpc_port)}
     promised = _promised.setdefault(settings.paths.state, set()) if settings.dry else set()
-    if not wanted:
+    if not asked_for:
         rest = _first_free(serve.host, serve.rest_port, {*taken, *promised}, "INVOKE_SERVE_REST_PORT")
-    elif wanted in taken or not is_free(serve.host, wanted):
-        raise _taken(wanted, taken.get(wanted))
+    elif asked_for in taken or not is_free(serve.host, asked_for):
+        raise _taken(asked_for, taken.get(asked_for))
     else:
-        rest = wanted
+        rest = asked_for
     grpc = _first_free(serve.host, serve.grpc_port, {*taken, *promised, rest}, "INVOKE_SERVE_GRPC_PORT")
     promised |= {rest, grpc}
     return rest, grpc

@@ -46,11 +46,11 @@ def engine(settings: Settings, kind: str, asked: str = "") -> str:
     embedded environment serves both engines, so build.embedded makes that. Raises SettingError if there
     is no such engine.
     """
-    wanted = check_engine(settings, asked)
-    if wanted == "auto":
-        wanted, why = _automatic(settings, kind)
-        console.note(f"engine: {wanted} ({why})")
-    return wanted
+    engine_name = check_engine(settings, asked)
+    if engine_name == "auto":
+        engine_name, why = _automatic(settings, kind)
+        console.note(f"engine: {engine_name} ({why})")
+    return engine_name
 
 
 def _automatic(settings: Settings, kind: str) -> tuple[str, str]:
@@ -80,20 +80,20 @@ def build(settings: Settings, kind: str) -> Built | None:
     with daemon.connected() as client:
         info = client.info()
         preflight.check_platform(info, kind)
-        one = _Build(settings, kind, client, info)
+        image_build = _Build(settings, kind, client, info)
         if settings.dry:
-            return one.run()
+            return image_build.run()
         with _locked(settings, kind):
             processes.end_orphans(settings.paths.state)
-            return one.run()
+            return image_build.run()
 
 
 def report(settings: Settings, kind: str) -> None:
     """Build the image of this kind unless it is there, and print its name. Raises as `build` does."""
     built = build(settings, kind)
     if built is not None:
-        there = ": already built from the same inputs" if built.was_there else ""
-        console.result(f"{kind} image: {built}{there}")
+        note = ": already built from the same inputs" if built.was_there else ""
+        console.result(f"{kind} image: {built}{note}")
 
 
 class _Build:
@@ -109,10 +109,10 @@ class _Build:
         self._limits: Limits | None = None
 
     def run(self) -> Built | None:
-        there = recipe.image(self._client, self._recipe.name)
-        if there is not None:
-            if recipe.is_fresh(self._client, self._recipe, there):
-                return recipe.built(self._recipe.name, there, was_there=True)
+        present = recipe.image(self._client, self._recipe.name)
+        if present is not None:
+            if recipe.is_fresh(self._client, self._recipe, present):
+                return recipe.built(self._recipe.name, present, was_there=True)
             console.note(f"{self._recipe.name} was made from other inputs: it is built again")
         extra = self._preflight()
         if not self._settings.dry:
@@ -141,8 +141,8 @@ class _Build:
                 f"build.{self._kind} succeeded, but there is no image {self._recipe.name}.",
                 f"It may have been removed: try again, and look at {self._shown_log}.",
             )
-        if there is not None and there.id != made.id:
-            self._remove(there)
+        if present is not None and present.id != made.id:
+            self._remove(present)
         return recipe.built(self._recipe.name, made)
 
     def _preflight(self) -> dict[str, str]:
@@ -196,10 +196,10 @@ class _Build:
 
     def _check_devel_is_fresh(self) -> None:
         """Say so if the image of build.devel is not what the settings ask for today."""
-        wanted = recipe.recipe(self._settings, "devel")
-        there = recipe.image(self._client, wanted.name)
-        if there is not None and not recipe.is_fresh(self._client, wanted, there):
-            console.note(f"{wanted.name} was made from other inputs; `invoke build.devel` makes it again")
+        devel = recipe.recipe(self._settings, "devel")
+        present = recipe.image(self._client, devel.name)
+        if present is not None and not recipe.is_fresh(self._client, devel, present):
+            console.note(f"{devel.name} was made from other inputs; `invoke build.devel` makes it again")
 
     def _docker(self, argv: Sequence[str], label: str) -> None:
         """Run a docker command to its end, with its log followed. Raises ImageBuildError if it fails."""

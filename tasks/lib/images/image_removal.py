@@ -35,14 +35,14 @@ def find(client: DockerClient, settings: Settings) -> list[Leftover]:
     from docker.errors import DockerException
 
     ours = tuple(f"{recipe.user(settings)}/{repository}:" for repository in recipe.REPOSITORIES.values())
-    found = []
+    leftovers = []
     try:
         for image in client.images.list(filters={"label": f"{recipe.LABEL}.kind"}):
             names = [tag for tag in image.tags if tag.startswith(ours)]
-            found += [Leftover(name, image.attrs["Size"]) for name in names]
+            leftovers += [Leftover(name, image.attrs["Size"]) for name in names]
     except (DockerException, requests.RequestException) as error:
         raise refusals.anything(refusals.said(error)) from error
-    return sorted(found, key=lambda one: one.name)
+    return sorted(leftovers, key=lambda one: one.name)
 
 
 def remove(client: DockerClient, leftovers: Sequence[Leftover]) -> list[Leftover]:
@@ -51,15 +51,15 @@ def remove(client: DockerClient, leftovers: Sequence[Leftover]) -> list[Leftover
     from docker.errors import DockerException, ImageNotFound
 
     gone = []
-    for one in leftovers:
+    for leftover in leftovers:
         try:
-            client.images.remove(one.name)
+            client.images.remove(leftover.name)
         except ImageNotFound:
             pass
         except (DockerException, requests.RequestException) as error:
-            console.note(f"{one.name} stays: {refusals.said(error)}")
+            console.note(f"{leftover.name} stays: {refusals.said(error)}")
             continue
-        gone.append(one)
+        gone.append(leftover)
     return gone
 
 

@@ -37,7 +37,7 @@ def check_registry(image: str) -> None:
     with _asking(image, REGISTRY_TIMEOUT) as client:
         offered = client.images.get_registry_data(image)
         architecture = str(client.version().get("Arch", ""))
-        platforms = [str(one.get("architecture")) for one in offered.attrs.get("Platforms") or []]
+        platforms = [str(platform.get("architecture")) for platform in offered.attrs.get("Platforms") or []]
         if platforms and architecture not in platforms:
             raise refusals.pulling(image, "no matching manifest")
 
@@ -112,7 +112,7 @@ def check_fits(client: DockerClient, image: Image, name: str) -> None:
         raise refusals.pulling(name, "no matching manifest")
     needed = (image.labels or {}).get(INSTRUCTION_SETS, "").split()
     flags = cpu_flags()
-    missing = [each for each in needed if flags and each not in flags]
+    missing = [name_of_set for name_of_set in needed if flags and name_of_set not in flags]
     if missing:
         raise DockerError(
             f"The image {name} was compiled for another CPU: this one has no {', '.join(missing)}.",

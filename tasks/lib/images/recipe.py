@@ -90,16 +90,16 @@ def name(settings: Settings, kind: str) -> str:
 
 def user(settings: Settings) -> str:
     """The name before the slash. Raises SettingError if the one that was set is not legal."""
-    wanted = settings.build.user
-    if wanted == "auto":
+    namespace = settings.build.user
+    if namespace == "auto":
         return legal(os.environ.get("USER") or _login_name())
-    if not NAMESPACE.fullmatch(wanted):
+    if not NAMESPACE.fullmatch(namespace):
         raise SettingError(
-            f"The setting build.user (or INVOKE_BUILD_USER) is {wanted!r}, which cannot be part of an image "
-            "name.",
+            f"The setting build.user (or INVOKE_BUILD_USER) is {namespace!r}, which cannot be part of an "
+            "image's name.",
             "Use lower-case letters and digits, with single dots, dashes or underscores between them.",
         )
-    return wanted
+    return namespace
 
 
 def legal(login: str) -> str:
@@ -120,8 +120,8 @@ def _login_name() -> str:
 
 def find(client: DockerClient, settings: Settings, kind: str) -> Built | None:
     """The image of this kind that is there, whatever it was made from."""
-    found = image(client, name(settings, kind))
-    return None if found is None else built(name(settings, kind), found, was_there=True)
+    present = image(client, name(settings, kind))
+    return None if present is None else built(name(settings, kind), present, was_there=True)
 
 
 def recipe(settings: Settings, kind: str) -> Recipe:
@@ -188,8 +188,8 @@ def base_ids(client: DockerClient, made_from: Recipe, there: Image | None = None
     recorded = dict(pair.partition("=")[::2] for pair in said.split(","))
     ids = {}
     for argument, base in made_from.bases.items():
-        found = image(client, base)
-        ids[argument] = str(found.id) if found is not None else recorded.get(argument, "")
+        present = image(client, base)
+        ids[argument] = str(present.id) if present is not None else recorded.get(argument, "")
     return ids
 
 
@@ -208,10 +208,10 @@ def context_files(context: Path, dockerfile: str) -> list[Path]:
     patterns = [line.strip() for line in patterns if line.strip() and not line.startswith("#")]
     patterns += ["Dockerfile*", ".dockerignore", "**/__pycache__"]
     sources = copied(dockerfile)
-    found = [path for path in map(Path, exclude_paths(str(context), patterns)) if (context / path).is_file()]
+    files = [path for path in map(Path, exclude_paths(str(context), patterns)) if (context / path).is_file()]
     return sorted(
         context / path
-        for path in found
+        for path in files
         if sources is None or any(path.is_relative_to(source) for source in sources)
     )
 

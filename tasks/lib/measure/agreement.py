@@ -100,7 +100,9 @@ class Agreement:
     @property
     def difference(self) -> float:
         """The largest difference of all outputs (Numbers.difference)."""
-        return max((one.numbers.difference for one in self.outputs if one.numbers is not None), default=0.0)
+        return max(
+            (output.numbers.difference for output in self.outputs if output.numbers is not None), default=0.0
+        )
 
     @property
     def percent(self) -> str:
@@ -119,8 +121,8 @@ class Agreement:
 
     @property
     def _problems(self) -> list[str]:
-        found = (one.problem(self.inputs) for one in self.outputs)
-        return [problem for problem in found if problem is not None]
+        problems = (output.problem(self.inputs) for output in self.outputs)
+        return [problem for problem in problems if problem is not None]
 
 
 def worst(several: Iterable[Agreement]) -> Agreement:
@@ -158,7 +160,7 @@ def answer(client: ModelClient, signature: Signature, body: bytes) -> dict[str, 
             raise ValueError(f"{len(predictions)} predictions")
         if len(signature.outputs) == 1:
             return {signature.outputs[0].name: predictions}
-        return {name: [one[name] for one in predictions] for name in predictions[0]}
+        return {name: [prediction[name] for prediction in predictions] for name in predictions[0]}
     except (KeyError, ValueError, TypeError, AttributeError, IndexError):
         raise ServerError(
             f"{client.url} does not answer each instance with one prediction.",

@@ -47,8 +47,8 @@ class Histogram:
         """
         if not len(self):
             raise ValueError("an empty histogram has no percentiles")
-        found = self._counts.get_percentile_to_value_dict(wanted)
-        return [found[each] / MICROSECONDS for each in wanted]
+        values = self._counts.get_percentile_to_value_dict(wanted)
+        return [values[q] / MICROSECONDS for q in wanted]
 
     def encode(self) -> str:
         """The whole histogram as text, some thousand characters."""

@@ -236,7 +236,7 @@ class Load:
             select.select([self._selector], [], [], left if wait is None else min(left, wait))
         return self._selector.select(0)
 
-    def _ready(self, wanted: int, requests: int) -> None:
+    def _ready(self, number: int, requests: int) -> None:
         """Connect before the clock starts, also where the server closed an idle connection.
 
         `wanted` is the number of connections to each replica. What cannot be connected now is tried
@@ -245,11 +245,11 @@ class Load:
         while stirring := self._selector.select(0):
             for key, events in stirring:
                 key.data.rest(events)
-        wanted = min(wanted, math.ceil(requests / len(self._replicas)))
+        number = min(number, math.ceil(requests / len(self._replicas)))
         connecting = [
             replica.wire(self._selector)
             for replica in self._replicas
-            for _ in range(wanted - len(replica.idle))
+            for _ in range(number - len(replica.idle))
         ]
         for wire in connecting:
             with self._forgiving(wire):

@@ -54,7 +54,7 @@ def judge(
         ]
         requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
         by_label = dict(loads)
-        servers = {one[0]: [by_label[label] for label in one] for one in (OLD, NEW)}
+        servers = {labels[0]: [by_label[label] for label in labels] for labels in (OLD, NEW)}
         warmup = warmed_up(servers, samples, plan)
         rounds = run_rounds(loads, requests, half, plan, until_narrow(plan), progress)
     return replace(conclude(baseline, candidate, agreement, rounds, plan), warmup=warmup)

@@ -108,7 +108,9 @@ def medians(rounds: Rounds, labels: Sequence[str]) -> list[float]:
     """For each round, the p50 in seconds over all blocks of the labels."""
     import numpy as np
 
-    return [float(np.median(pooled([block for label in labels for block in one[label]]))) for one in rounds]
+    return [
+        float(np.median(pooled([block for label in labels for block in blocks[label]]))) for blocks in rounds
+    ]
 
 
 def rates(rounds: Rounds, labels: Sequence[str]) -> list[float]:
@@ -122,9 +124,9 @@ def timeline(rounds: Rounds) -> Timeline:
     import numpy as np
 
     ordered = [
-        (label, one[label][half])
-        for one in rounds
-        for half, labels in enumerate((list(one), list(one)[::-1]))
+        (label, blocks[label][half])
+        for blocks in rounds
+        for half, labels in enumerate((list(blocks), list(blocks)[::-1]))
         for label in labels
     ]
     begun = ordered[0][1].started

@@ -112,11 +112,11 @@ def _percentiles(
     pooled = np.concatenate(rounds)
     order = np.argsort(pooled)
     values, origin = pooled[order], np.repeat(np.arange(len(rounds)), list(map(len, rounds)))[order]
-    found = []
+    percentiles = []
     for one in times:
         reached = np.cumsum(one[origin])
-        found.append(values[np.searchsorted(reached, q / 100 * reached[-1])])
-    return np.array(found)
+        percentiles.append(values[np.searchsorted(reached, q / 100 * reached[-1])])
+    return np.array(percentiles)
 
 
 def margin(control: Interval) -> float:

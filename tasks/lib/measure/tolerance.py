@@ -62,8 +62,8 @@ class Tolerances:
 
 def parse(texts: Sequence[str], flag: str) -> dict[str, float]:
     """NUMBER or OUTPUT=NUMBER, each given with `flag` -> numbers by output. Raises SettingError."""
-    found: dict[str, float] = {}
+    limits: dict[str, float] = {}
     for text in texts:
         name, _, value = text.rpartition("=")
-        found[name.strip() or EVERY] = number(value, flag)
-    return found
+        limits[name.strip() or EVERY] = number(value, flag)
+    return limits

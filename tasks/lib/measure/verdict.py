@@ -149,8 +149,10 @@ class Verdict:
         if self.p50 is None:
             return self.agreement.problem
         sides = {BASELINE: self.baseline, CANDIDATE: self.candidate}
-        found = (failures(sides[label], one, self.plan) for label, one in self.measured.items())
-        return next((problem for problem in found if problem is not None), None)
+        problems = (
+            failures(sides[label], measurement, self.plan) for label, measurement in self.measured.items()
+        )
+        return next((problem for problem in problems if problem is not None), None)
 
     @property
     def sentence(self) -> str:
@@ -158,11 +160,11 @@ class Verdict:
         a, b = self.baseline.name, self.candidate.name
         if self.p50 is None or self.problem is not None:
             return f"{b} and {a} are not comparable: {self.problem}."
-        errors = sum(one.errors for one in self.measured.values())
+        errors = sum(value.errors for value in self.measured.values())
         failed = f" {errors} requests failed and are not in the figures." if errors else ""
         interval = self.p50.interval
         ratio, low, high = (
-            f"{one:.{interval.digits}f}" for one in (interval.ratio, interval.low, interval.high)
+            f"{value:.{interval.digits}f}" for value in (interval.ratio, interval.low, interval.high)
         )
         told = f"{ratio}x (95% CI {low} to {high}; "
         told += f"the machine's own noise is {self.p50.noise:.1%})"
@@ -254,8 +256,8 @@ def conclude(
         candidate,
         agreement,
         {
-            BASELINE: measure([b for one in rounds for label in OLD for b in one[label]]),
-            CANDIDATE: measure([b for one in rounds for label in NEW for b in one[label]]),
+            BASELINE: measure([b for blocks in rounds for label in OLD for b in blocks[label]]),
+            CANDIDATE: measure([b for blocks in rounds for label in NEW for b in blocks[label]]),
         },
         {
             P50: at_p50(rounds),

@@ -50,9 +50,9 @@ class Artefact:
     accepted: Accepted
     """What answers like stock; TensorFlow executes the signatures that are not named."""
 
-    def answers(self, wanted: str) -> bool:
+    def answers(self, precision: str) -> bool:
         """Whether asking build.optimized for `wanted` would decide the same again."""
-        return self.asked == wanted or (self.asked == AUTO and self.precision == wanted)
+        return self.asked == precision or (self.asked == AUTO and self.precision == precision)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def read(settings: Settings, model: Model) -> Artefact | None:
         if manifest["fingerprint"] != fingerprint(settings, model) or manifest.get("format") != FORMAT:
             return None
         accepted = {precision: dict(signatures) for precision, signatures in manifest["accepted"].items()}
-        found = Artefact(folder, manifest["precision"], manifest["asked"], accepted)
+        artefact = Artefact(folder, manifest["precision"], manifest["asked"], accepted)
         files: Mapping[str, str] = dict(manifest["files"])
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -113,7 +113,7 @@ def read(settings: Settings, model: Model) -> Artefact | None:
     for name, expected in files.items():
         if not (folder / name).is_file() or _digest(folder / name) != expected:
             raise _damaged(settings, model, folder / name)
-    return found
+    return artefact
 
 
 def converted(folder: Path) -> Converted:

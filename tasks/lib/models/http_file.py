@@ -326,7 +326,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.append(link)
         yield link
         inner = [*link.args, getattr(link, "reason", None), link.__cause__, link.__context__]
-        waiting += [each for each in inner if isinstance(each, BaseException)]
+        waiting += [cause for cause in inner if isinstance(cause, BaseException)]
 
 
 def _reason(error: BaseException) -> str:

@@ -50,7 +50,8 @@ def offered(folder: Path, version: int | None = None) -> list[Offer]:
     """
     try:
         return [
-            Offer(number, tuple(_files(each, folder))) for number, each in _version_folders(folder, version)
+            Offer(number, tuple(_files(version_folder, folder)))
+            for number, version_folder in _version_folders(folder, version)
         ]
     except OSError as error:
         raise unreadable(error) from error
@@ -107,9 +108,9 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
         own = store.version_number(folder.name) or store.version_number(folder.resolve().name)
         return [(version or own, folder)]
     inside = [
-        (number, each)
-        for each in folder.iterdir()
-        if (number := store.version_number(each.name)) is not None and (each / store.SAVED_MODEL).is_file()
+        (number, place)
+        for place in folder.iterdir()
+        if (number := store.version_number(place.name)) is not None and (place / store.SAVED_MODEL).is_file()
     ]
     numbers = sorted(number for number, _ in inside)
     if not inside:
@@ -119,7 +120,7 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
         )
     if len(set(numbers)) < len(numbers):
         raise ModelError(
-            f"{folder} holds a version twice ({', '.join(sorted(each.name for _, each in inside))}).",
+            f"{folder} holds a version twice ({', '.join(sorted(place.name for _, place in inside))}).",
             "Give --path the one version folder that you mean.",
         )
     if version is not None and version not in numbers:
@@ -127,28 +128,28 @@ def _version_folders(folder: Path, version: int | None) -> list[tuple[int | None
             f"{folder} has no version {version}; it has: {', '.join(map(str, numbers))}.",
             "Name one of these, or leave out the version to bring them all in.",
         )
-    return sorted((number, each) for number, each in inside if version in (None, number))
+    return sorted((number, place) for number, place in inside if version in (None, number))
 
 
 def _files(version: Path, inside: Path) -> list[File]:
     """Every file below `version`, links followed. Raises ModelError and OSError."""
     root = inside.resolve()
-    found: list[File] = []
+    files: list[File] = []
 
     def gather(folder: Path, name: Path, above: tuple[Path, ...]) -> None:
-        for each in sorted(folder.iterdir()):
-            real = each.resolve()
+        for place in sorted(folder.iterdir()):
+            real = place.resolve()
             if not real.is_relative_to(root):
-                raise leads_out(each, real)
+                raise leads_out(place, real)
             if real.is_dir():
                 if real in above:
-                    raise ModelError(f"{each} is a circular link.", "Remove it, and try again.")
-                gather(real, name / each.name, (*above, real))
+                    raise ModelError(f"{place} is a circular link.", "Remove it, and try again.")
+                gather(real, name / place.name, (*above, real))
             elif real.is_file():
-                found.append(File(real, name / each.name, real.stat().st_size))
+                files.append(File(real, name / place.name, real.stat().st_size))
             else:
-                what = "a link that leads nowhere" if each.is_symlink() else "neither a file nor a folder"
-                raise ModelError(f"{each} is {what}.", "Remove it, and try again.")
+                what = "a link that leads nowhere" if place.is_symlink() else "neither a file nor a folder"
+                raise ModelError(f"{place} is {what}.", "Remove it, and try again.")
 
     def leads_out(link: Path, real: Path) -> ModelError:
         return ModelError(
@@ -160,4 +161,4 @@ def _files(version: Path, inside: Path) -> list[File]:
     if not start.is_relative_to(root):
         raise leads_out(version, start)
     gather(start, Path(), (start,))
-    return found
+    return files

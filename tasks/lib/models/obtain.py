@@ -206,23 +206,23 @@ def from_folder(settings: Settings, reference: str, folder: Path) -> Model | Non
                 return take_in.newest(models)
 
 
-def _fetch(settings: Settings, wanted: Reference, archive: Archive) -> list[Model]:
+def _fetch(settings: Settings, reference: Reference, archive: Archive) -> list[Model]:
     """Download, check and unpack `archive`; start over if it is replaced meanwhile."""
     from tasks.lib.models.http_file import Changed
 
     for _ in range(settings.download.retries):
         try:
-            return _fetch_once(settings, wanted, archive)
+            return _fetch_once(settings, reference, archive)
         except Changed as changed:
             console.note(f"{changed.problem} Starting again.")
-    return _fetch_once(settings, wanted, archive)
+    return _fetch_once(settings, reference, archive)
 
 
-def _fetch_once(settings: Settings, wanted: Reference, archive: Archive) -> list[Model]:
+def _fetch_once(settings: Settings, reference: Reference, archive: Archive) -> list[Model]:
     from tasks.lib.models.http_file import RemoteFile
 
     with (
-        publish.workspace(settings.paths, wanted.name) as partial,
+        publish.workspace(settings.paths, reference.name) as partial,
         RemoteFile(archive.url, settings.download) as remote,
     ):
         room = disk.free(partial)
@@ -230,7 +230,7 @@ def _fetch_once(settings: Settings, wanted: Reference, archive: Archive) -> list
             shown = settings.paths.shown(settings.paths.models)
             raise disk.full(shown, f"The file at {remote.url}", remote.length, room)
         console.note(f"downloading {remote.url}")
-        return take_in.taken_in(settings, wanted, archive, remote, partial)
+        return take_in.taken_in(settings, reference, archive, remote, partial)
 
 
 def _build_seeded(settings: Settings, name: str, recipe: str) -> Model:

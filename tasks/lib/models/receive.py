@@ -114,26 +114,26 @@ def versions_in(folder: Path, called: str, name: str, strip: int | None) -> dict
     they may be at any depth, else they must be at the top. Raises ModelError.
     """
     by_hand = f"Unpack it yourself and bring the model in with `invoke download --model {name} --path FOLDER`"
-    found = [path.relative_to(folder) for path in store.saved_models(folder)]
+    folders = [path.relative_to(folder) for path in store.saved_models(folder)]
     stripped = f" after dropping {strip} leading folder{'' if strip == 1 else 's'}" if strip else ""
-    if not found:
+    if not folders:
         keras = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.suffix in KERAS)
         advice = f"Unpack it, and give --path the Keras file {keras[0]}." if keras else CHECK
         raise ModelError(
             f"{called} holds no SavedModel (a folder with {store.SAVED_MODEL}){stripped}.",
             FOUND_BY_ITSELF if strip else advice,
         )
-    numbered = {path: number for path in found if (number := store.version_number(path.name)) is not None}
-    if len(found) == 1 and not numbered:
-        if strip is not None and found != [Path()]:
+    numbered = {path: number for path in folders if (number := store.version_number(path.name)) is not None}
+    if len(folders) == 1 and not numbered:
+        if strip is not None and folders != [Path()]:
             raise ModelError(
-                f"{called} has its SavedModel in {found[0]}, not at the top{stripped}.", FOUND_BY_ITSELF
+                f"{called} has its SavedModel in {folders[0]}, not at the top{stripped}.", FOUND_BY_ITSELF
             )
-        return {None: folder / found[0]}
+        return {None: folder / folders[0]}
     parents = {path.parent for path in numbered}
-    if len(parents) > 1 or len(numbered) < len(found) or len(set(numbered.values())) < len(numbered):
+    if len(parents) > 1 or len(numbered) < len(folders) or len(set(numbered.values())) < len(numbered):
         raise ModelError(
-            f"{called} holds more than one model: {', '.join(map(str, found))}.",
+            f"{called} holds more than one model: {', '.join(map(str, folders))}.",
             f"{by_hand}, one after the other.",
         )
     if strip is not None and parents != {Path()}:

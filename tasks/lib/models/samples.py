@@ -93,18 +93,28 @@ class Samples:
     def pixels(self, signature: str) -> str | None:
         """The range in which it expects pixels; None if it takes none, or does not tell."""
         told = self._told(signature).get("inputs", {}).values()
-        return next((one["pixels"] for one in told if one.get("pixels") is not None), None)
+        return next(
+            (
+                signature_about["pixels"]
+                for signature_about in told
+                if signature_about.get("pixels") is not None
+            ),
+            None,
+        )
 
     def photo_size(self, signature: str) -> tuple[int, int] | None:
         """Height and width that encoded photos must have; None for any."""
         told = self._told(signature).get("inputs", {}).values()
-        sizes = [one["photo_size"] for one in told if "photo_size" in one]
+        sizes = [signature_about["photo_size"] for signature_about in told if "photo_size" in signature_about]
         return (sizes[0][0], sizes[0][1]) if sizes else None
 
     def lacks_range(self, signature: str) -> bool:
         """Whether the model takes pixels and does not tell in which range."""
         told = self._told(signature).get("inputs", {}).values()
-        return any(one["kind"] == "pixels" and one.get("pixels") is None for one in told)
+        return any(
+            signature_about["kind"] == "pixels" and signature_about.get("pixels") is None
+            for signature_about in told
+        )
 
     def _told(self, signature: str) -> Mapping[str, Any]:
         told: Mapping[str, Any] = self.about.get("signatures", {}).get(signature, {})
@@ -138,21 +148,21 @@ def ensure(settings: Settings, model: Model, pixels: str | None = None) -> Sampl
 
     Raises OptimizeError if the program that makes them fails, SuiteError if an edited file cannot be read.
     """
-    found = _read(settings, model, pixels)
-    if found is not None:
-        return found
+    samples = _read(settings, model, pixels)
+    if samples is not None:
+        return samples
     environment.ensure(settings)
     with locks.held(settings.paths, f"samples-{model.name}", f"it is making samples of {model.name}"):
-        found = _read(settings, model, pixels)
-        if found is None:
+        samples = _read(settings, model, pixels)
+        if samples is None:
             try:
                 _make(settings, model, pixels or _said_before(model))
             except OSError as error:
                 raise disk.unwritable(settings.paths.shown(model.base), error) from error
-            found = _read(settings, model, pixels)
-    if found is None:
+            samples = _read(settings, model, pixels)
+    if samples is None:
         raise OptimizeError(f"{model} was changed while its samples were being made.", "Try again.")
-    return found
+    return samples
 
 
 def if_possible(settings: Settings, model: Model, pixels: str | None = None) -> Samples | None:

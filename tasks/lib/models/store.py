@@ -123,15 +123,15 @@ def versions(paths: Paths, name: str) -> dict[int, Path]:
     base = paths.models / name
     if not base.is_dir():
         return {}
-    found: dict[int, Path] = {}
+    numbered: dict[int, Path] = {}
     for folder in base.iterdir():
         number = version_number(folder.name)
         if number is None or not (folder / SAVED_MODEL).is_file():
             continue
         # Of 7 and 007 the plain one counts: it is the one that the suite makes.
-        if number not in found or folder.name == str(number):
-            found[number] = folder
-    return dict(sorted(found.items()))
+        if number not in numbered or folder.name == str(number):
+            numbered[number] = folder
+    return dict(sorted(numbered.items()))
 
 
 def find(paths: Paths, reference: str) -> Model:
@@ -140,17 +140,17 @@ def find(paths: Paths, reference: str) -> Model:
     Raises ModelError if it is not on disk, naming the command that brings it.
     """
     wanted = parse(reference)
-    there = versions(paths, wanted.name)
-    if not there:
+    present = versions(paths, wanted.name)
+    if not present:
         raise ModelError(
             f"There is no model {wanted.name!r} in {paths.shown(paths.models)}.",
             f"Bring it in with `invoke download --model {wanted.name}` "
             "(and --url or --path if models/catalog.toml does not list it).",
         )
-    version = max(there) if wanted.version is None else wanted.version
-    if version not in there:
+    version = max(present) if wanted.version is None else wanted.version
+    if version not in present:
         raise ModelError(
-            f"{wanted.name} has no version {version}, but {', '.join(map(str, there))}.",
+            f"{wanted.name} has no version {version}, but {', '.join(map(str, present))}.",
             f"Name one of these, or bring it in: `invoke download --model {wanted.name}`, --url or --path.",
         )
     return load(paths, wanted.name, version)

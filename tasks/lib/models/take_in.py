@@ -71,13 +71,13 @@ class LocalFile(io.RawIOBase):
 
 
 def there(
-    paths: Paths, wanted: Reference, fits: Callable[[Origin], bool], sha256: str | None
+    paths: Paths, reference: Reference, fits: Callable[[Origin], bool], sha256: str | None
 ) -> Model | None:
     """The newest version on disk that is `wanted`, has a fitting origin, and came from an archive with
     this `sha256` if one is given. Raises DownloadError if it came from another."""
-    for version in reversed(store.versions(paths, wanted.name)):
-        if wanted.version in (None, version):
-            model = store.load(paths, wanted.name, version)
+    for version in reversed(store.versions(paths, reference.name)):
+        if reference.version in (None, version):
+            model = store.load(paths, reference.name, version)
             archive = model.origin.archive_sha256
             if not fits(model.origin) or (sha256 is not None and archive is None):
                 continue
@@ -92,7 +92,7 @@ def there(
 
 def taken_in(
     settings: Settings,
-    wanted: Reference,
+    reference: Reference,
     archive: Archive,
     source: RemoteFile | LocalFile,
     partial: Path,
@@ -104,24 +104,24 @@ def taken_in(
         file, address, called = source.path, str(source.path.resolve()), str(source.path)
     else:
         file, address, called = None, source.url, f"The file at {source.url}"
-    with console.progress(wanted.name, source.length) as bar:
+    with console.progress(reference.name, source.length) as bar:
         source.on_bytes = bar.update
         received = receive.received(_buffered(source), file, partial, archive.strip_components, called, shown)
     digest = source.sha256
     _check_digest(paths, archive, address, called, digest)
     if received.keras is not None:
-        known = there(paths, wanted, lambda origin: origin.archive_sha256 == digest, None)
+        known = there(paths, reference, lambda origin: origin.archive_sha256 == digest, None)
         if known is not None:
             _remember(paths, address, digest, file)
             return [known]
         exported = partial / "exported"
-        keras_file.export(settings, received.keras, exported, called, wanted.name)
+        keras_file.export(settings, received.keras, exported, called, reference.name)
         offered: Mapping[int | None, Path] = {None: exported}
     else:
         assert received.folder is not None
-        offered = receive.versions_in(received.folder, called, wanted.name, archive.strip_components)
-    versions = _numbered(paths, wanted, offered, called)
-    with publish.placed(paths, wanted.name, versions, archive.source, address, digest) as models:
+        offered = receive.versions_in(received.folder, called, reference.name, archive.strip_components)
+    versions = _numbered(paths, reference, offered, called)
+    with publish.placed(paths, reference.name, versions, archive.source, address, digest) as models:
         _remember(paths, address, digest, file)
     return models
 
@@ -131,7 +131,7 @@ def _buffered(source: io.RawIOBase) -> io.BufferedReader:
 
 
 def _numbered(
-    paths: Paths, wanted: Reference, offered: Mapping[int | None, Path], called: str
+    paths: Paths, reference: Reference, offered: Mapping[int | None, Path], called: str
 ) -> dict[int, Path]:
     """Those of the folders in `offered` that are `wanted`, by the version that each becomes.
 
@@ -140,20 +140,20 @@ def _numbered(
     """
     if None in offered:
         folder = offered[None]
-        there = store.versions(paths, wanted.name)
+        present = store.versions(paths, reference.name)
         digest = store.content_digest(folder)
-        same = [number for number, place in there.items() if store.content_digest(place) == digest]
-        next_free = max(there, default=0) + 1
-        return {wanted.version or (max(same) if same else next_free): folder}
+        same = [number for number, place in present.items() if store.content_digest(place) == digest]
+        next_free = max(present, default=0) + 1
+        return {reference.version or (max(same) if same else next_free): folder}
     numbers = {number: folder for number, folder in offered.items() if number is not None}
-    if wanted.version is None:
+    if reference.version is None:
         return numbers
-    if wanted.version not in numbers:
+    if reference.version not in numbers:
         raise ModelError(
-            f"{called} holds no version {wanted.version} but {', '.join(map(str, numbers))}.",
-            f"Ask for one of these, or for {wanted.name} without a version.",
+            f"{called} holds no version {reference.version} but {', '.join(map(str, numbers))}.",
+            f"Ask for one of these, or for {reference.name} without a version.",
         )
-    return {wanted.version: numbers[wanted.version]}
+    return {reference.version: numbers[reference.version]}
 
 
 def _remember(paths: Paths, address: str, digest: str, file: Path | None) -> None:

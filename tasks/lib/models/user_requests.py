@@ -67,10 +67,10 @@ def from_path(
     """
     if place.suffix.lower() not in REQUEST_SUFFIXES:
         return requests_for(made, signature, inputs.photos_in(place), pixels)
-    found = inputs.requests_in(place)
-    mine = _those_for(signature, found, default)
+    bodies = inputs.requests_in(place)
+    mine = _those_for(signature, bodies, default)
     if not mine:
-        names = ", ".join(sorted({inputs.signature_of(one.body, default) for one in found}))
+        names = ", ".join(sorted({inputs.signature_of(body.body, default) for body in bodies}))
         raise SuiteError(
             f"{str(place)!r} has no request for the signature {signature.name!r}, only for: {names}.",
             "Choose one of these with --signature, or give other requests.",
@@ -88,9 +88,9 @@ def _takes_none(signature: Signature) -> ModelError:
 
 def _those_for(signature: Signature, requests: Sequence[Sample], default: str) -> list[Sample]:
     return [
-        replace(one, body=inputs.naming(one.body, signature.name))
-        for one in requests
-        if inputs.signature_of(one.body, default) == signature.name
+        replace(request, body=inputs.naming(request.body, signature.name))
+        for request in requests
+        if inputs.signature_of(request.body, default) == signature.name
     ]
 
 

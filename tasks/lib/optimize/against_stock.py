@@ -397,4 +397,4 @@ def _broken_in(values: Any, name: str) -> Any:
 
 def _of_nan(value: Any) -> Any:
     """Nested lists with NaN for every number."""
-    return [_of_nan(one) for one in value] if isinstance(value, list) else float("nan")
+    return [_of_nan(item) for item in value] if isinstance(value, list) else float("nan")

@@ -164,7 +164,7 @@ class Outcome:
 
         Something answers like stock and is slower, or the machine had no time or memory for the proof.
         """
-        return any(one.refused is None or one.lacked_resources for one in self.candidates)
+        return any(candidate.refused is None or candidate.lacked_resources for candidate in self.candidates)
 
 
 def decide(
@@ -179,7 +179,7 @@ def decide(
     With AUTO what is slower than stock is not chosen; a precision that is asked for by name is.
     """
     outcome = Outcome(asked, None, {}, tuple(candidates), stock, tuple(lacking), unconverted)
-    precisions = dict.fromkeys(one.precision for one in candidates)
+    precisions = dict.fromkeys(candidate.precision for candidate in candidates)
     if asked == AUTO:
         chosen = _fastest(candidates)
         if chosen is None:
@@ -214,9 +214,13 @@ def _executed(candidates: Sequence[Candidate], precision: str, must_gain: bool) 
     """
     executed: dict[str, str] = {}
     for tried in (F32, precision):
-        for one in candidates:
-            if one.precision == tried and one.refused is None and not (must_gain and one.is_slower):
-                executed.update(dict.fromkeys(one.group.signatures, tried))
+        for candidate in candidates:
+            if (
+                candidate.precision == tried
+                and candidate.refused is None
+                and not (must_gain and candidate.is_slower)
+            ):
+                executed.update(dict.fromkeys(candidate.group.signatures, tried))
     return executed
 
 
@@ -226,10 +230,10 @@ def refusal(model: str, outcome: Outcome) -> Refusal:
     named = "; ".join(reasons[:MOST_REASONS])
     more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
     advice = serve_as_it_is(model)
-    slower = [one.precision for one in outcome.candidates if one.refused is None]
+    slower = [candidate.precision for candidate in outcome.candidates if candidate.refused is None]
     if slower:
         advice += f", or ask for it by name: `invoke build.optimized --model {model} --precision {slower[0]}`"
-    elif any(one.needs_higher_limit for one in outcome.candidates):
+    elif any(candidate.needs_higher_limit for candidate in outcome.candidates):
         advice += ", or raise optimize.max_difference in invoke.yaml if such a difference does not matter"
     return Refusal(f"{model} cannot be optimized: {named}{more}.", f"{advice}.")
 
@@ -241,10 +245,10 @@ def serve_as_it_is(model: str) -> str:
 
 def _reasons(outcome: Outcome) -> list[str]:
     """Clauses; what has the same reason shares one."""
-    single = len({one.group for one in outcome.candidates}) <= 1 and not outcome.unconverted
+    single = len({candidate.group for candidate in outcome.candidates}) <= 1 and not outcome.unconverted
     places: dict[str, list[Candidate]] = {}
-    for one in outcome.candidates:
-        places.setdefault(_reason(one), []).append(one)
+    for candidate in outcome.candidates:
+        places.setdefault(_reason(candidate), []).append(candidate)
     reasons = [f"{_where(those, single)} {reason}" for reason, those in places.items()]
     reasons += [f"this CPU does not compute {precision} natively" for precision in outcome.lacking]
     names: dict[str, list[str]] = {}
@@ -272,11 +276,13 @@ def _where(those: Sequence[Candidate], single: bool) -> str:
 def table(outcome: Outcome) -> list[dict[str, object]]:
     """What the choice was made from: a row for each signature in each precision, and for stock."""
     rows: list[dict[str, object]] = []
-    for group in dict.fromkeys(one.group for one in outcome.candidates):
+    for group in dict.fromkeys(candidate.group for candidate in outcome.candidates):
         # Memory is a server's: it is told once, with the first signature.
         memory = None if rows else outcome.memory
         rows.append(_stock_row(group, outcome.stock.get(group.signatures[0]), memory))
-        rows += [_row(one, outcome, memory) for one in outcome.candidates if one.group == group]
+        rows += [
+            _row(candidate, outcome, memory) for candidate in outcome.candidates if candidate.group == group
+        ]
     rows += [
         _row_of("every", "optimized", precision, decision="this CPU does not compute it natively")
         for precision in outcome.lacking

@@ -40,13 +40,13 @@ def ensure(settings: Settings, model: Model) -> Artefact:
 
     Raises CannotGain if the model cannot be optimized.
     """
-    wanted = settings.optimize.precision
-    raise_if_refused(settings, model, wanted)
+    precision = settings.optimize.precision
+    raise_if_refused(settings, model, precision)
     current = artefact.read(settings, model)
-    if current is not None and wanted in (artefact.AUTO, *current.accepted):
+    if current is not None and precision in (artefact.AUTO, *current.accepted):
         return current
     console.note(f"{model} has no optimized artefact for this machine yet: building it takes about a minute.")
-    build(settings, model, wanted)
+    build(settings, model, precision)
     built = artefact.read(settings, model)
     if built is None:
         raise OptimizeError(
@@ -66,8 +66,8 @@ def resolve(settings: Settings, model: Model, variant: Variant) -> Variant:
         return variant
     current = ensure(settings, model)
     if variant.precision == artefact.AUTO:
-        wanted = settings.optimize.precision  # `ensure` has checked that it is accepted
-        return replace(variant, precision=current.precision if wanted == artefact.AUTO else wanted)
+        precision = settings.optimize.precision  # `ensure` has checked that it is accepted
+        return replace(variant, precision=current.precision if precision == artefact.AUTO else precision)
     if variant.precision not in current.accepted:
         raise OptimizeError(
             f"The variant {variant.name!r} needs {variant.precision}, which {model} was not found to answer "

@@ -41,22 +41,22 @@ def best_classes(
     column.
     """
     scores = agreement.scores_output(signature)
-    if scores is None or not all(_has_rows(one.outputs.get(scores.name)) for one in answered):
+    if scores is None or not all(_has_rows(reply.outputs.get(scores.name)) for reply in answered):
         return None
-    every = [value for one in answered for row in one.outputs[scores.name] for value in row]
+    every = [value for reply in answered for row in reply.outputs[scores.name] for value in row]
     is_probability = all(0 <= value <= 1 for value in every)
     if not (is_probability or labels or scores.name in agreement.SCORE_NAMES):
         return None
     rows: list[Row] = []
-    for one in answered:
-        several = len(one.outputs[scores.name]) > 1
-        for number, values in enumerate(one.outputs[scores.name]):
-            own = _own_names(one.outputs, signature, number, len(values))
+    for reply in answered:
+        several = len(reply.outputs[scores.name]) > 1
+        for number, values in enumerate(reply.outputs[scores.name]):
+            own = _own_names(reply.outputs, signature, number, len(values))
             best = sorted(range(len(values)), key=lambda index: -values[index])[:count]
             for rank, index in enumerate(best):
                 name = own.get(index if rank else None) or own.get(index) or _named(labels, index)
                 rows.append({
-                    called: one.request.name,
+                    called: reply.request.name,
                     **({"row": str(number + 1)} if several else {}),
                     "class": str(index),
                     "name": name,
@@ -96,17 +96,17 @@ def _own_names(
 def table(answered: Sequence[Answered]) -> list[Row]:
     """A row for each row of each request, or for a request in column form; a column for each output."""
     rows: list[Row] = []
-    several = any((one.rows or 1) > 1 for one in answered)
-    for one in answered:
-        if one.rows is None:
+    several = any((reply.rows or 1) > 1 for reply in answered)
+    for reply in answered:
+        if reply.rows is None:
             rows.append(
-                {"request": one.request.name, **({"row": "-"} if several else {}), **_shown(one.outputs)}
+                {"request": reply.request.name, **({"row": "-"} if several else {}), **_shown(reply.outputs)}
             )
             continue
-        for number in range(one.rows):
-            values = {name: value[number] for name, value in one.outputs.items()}
+        for number in range(reply.rows):
+            values = {name: value[number] for name, value in reply.outputs.items()}
             row = {"row": str(number + 1)} if several else {}
-            rows.append({"request": one.request.name, **row, **_shown(values)})
+            rows.append({"request": reply.request.name, **row, **_shown(values)})
     return rows
 
 
@@ -121,8 +121,8 @@ def shown(value: object) -> str:
     shape, flat = _shape(value), _flat(value)
     sizes = f"({' x '.join(map(str, shape))})"
     text, is_cut = "", False
-    for number, one in enumerate(flat):
-        more = f"{' ' if number else ''}{_short(one)}"
+    for number, item in enumerate(flat):
+        more = f"{' ' if number else ''}{_short(item)}"
         is_cut = len(sizes) + len(text) + len(more) > MOST_SHOWN - len("  ...")
         if is_cut:
             text += " ..."
@@ -143,8 +143,8 @@ def _flat(value: object) -> Iterator[object]:
     if not isinstance(value, list):
         yield value
         return
-    for one in value:
-        yield from _flat(one)
+    for item in value:
+        yield from _flat(item)
 
 
 def _short(value: object) -> str:
@@ -156,4 +156,6 @@ def _short(value: object) -> str:
 
 def as_json(answered: Sequence[Answered]) -> str:
     """All that was answered, whole."""
-    return strict_json.as_json([{"request": one.request.name, "answer": one.outputs} for one in answered])
+    return strict_json.as_json(
+        [{"request": reply.request.name, "answer": reply.outputs} for reply in answered]
+    )

@@ -31,11 +31,11 @@ def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Se
 
     Raises ServerError if there is none, SettingError for a variant that cannot be.
     """
-    wanted = store.parse(reference)
+    parsed = store.parse(reference)
     running = [server for engine in all_engines(settings) for server in engine.servers()]
     running.sort(key=lambda server: server.started)
     for server in reversed(running):
-        if server.model != wanted.name or wanted.version not in (None, server.version) or server.temporary:
+        if server.model != parsed.name or parsed.version not in (None, server.version) or server.temporary:
             continue
         if variant in (None, server.variant.name):
             return server
@@ -91,7 +91,9 @@ def ask(settings: Settings, server: Server, place: Path | None, signature_name: 
         requests = user_requests.requests_for(made, signature, inputs.photos_in(place))
         if made is not None and made.lacks_range(signature.name):
             warnings.append(UNKNOWN_RANGE)
-    answered = tuple(Answered(one, agreement.answer(client, signature, one.body)) for one in requests)
+    answered = tuple(
+        Answered(request, agreement.answer(client, signature, request.body)) for request in requests
+    )
     labels = labels_of(settings.paths, server.model)
     has_photos = place is not None and place.suffix.lower() not in inputs.REQUEST_SUFFIXES
     classes = answers.best_classes(answered, signature, labels, count, "photo" if has_photos else "request")

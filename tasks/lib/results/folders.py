@@ -113,18 +113,18 @@ DIFFERENCES = {
 
 def warnings(a: Result, b: Result) -> list[str]:
     """What must be said where two results are set side by side, in plain words."""
-    found = []
+    differences = []
     for place, words in DIFFERENCES.items():
         one, other = (_at(content, place) for content in (a, b))
         if one != other:
-            found.append(f"{words}: {_short(one, other)} and {_short(other, one)}")
+            differences.append(f"{words}: {_short(one, other)} and {_short(other, one)}")
     # Results from before this was recorded do not have the key.
     revisions = [revision_of(content) for content in (a, b)]
     if revisions[0] != revisions[1]:
-        found.append(f"the versions of this suite differ: {' and '.join(revisions)}")
+        differences.append(f"the versions of this suite differ: {' and '.join(revisions)}")
     limits = [_limits(content) for content in (a, b)]
     if limits[0] != limits[1]:
-        found.append(f"the limits of the servers differ: {' and '.join(limits)}")
+        differences.append(f"the limits of the servers differ: {' and '.join(limits)}")
     models = [
         {(side["model"], _weights(side)) for run in content["runs"] for side in sides_of(run)}
         for content in (a, b)
@@ -132,8 +132,8 @@ def warnings(a: Result, b: Result) -> list[str]:
     if models[0] != models[1]:
         names = [", ".join(sorted({name for name, _ in one})) for one in models]
         same = " (by the same name, with other weights)" if names[0] == names[1] else ""
-        found.append(f"the models differ: {names[0]} and {names[1]}{same}")
-    return found
+        differences.append(f"the models differ: {names[0]} and {names[1]}{same}")
+    return differences
 
 
 def revision_of(content: Result) -> str:

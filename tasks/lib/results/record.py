@@ -53,7 +53,7 @@ class LeftOut:
     """A sentence."""
 
     def __str__(self) -> str:
-        return f"{self.name} was left out: {self.reason}"
+        return words.left_out_note({"name": self.name, "reason": self.reason})
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ def _blocks(timeline: Timeline) -> dict[str, Any]:
     """Four digits are more than a block of some dozen requests is worth, and there may be thousands."""
     return {
         "label": timeline.label,
-        "start": [round(one, 4) for one in timeline.start],
-        "p50": [float(f"{one:.4g}") for one in timeline.p50],
-        "rate": [float(f"{one:.4g}") for one in timeline.rate],
+        "start": [round(figure, 4) for figure in timeline.start],
+        "p50": [float(f"{figure:.4g}") for figure in timeline.p50],
+        "rate": [float(f"{figure:.4g}") for figure in timeline.rate],
     }
 
 
@@ -154,8 +154,10 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
             name: getattr(verdict.agreement, name) for name in ("holds", "percent", "difference", "is_hollow")
         },
         "comparisons": {
-            figure: asdict(one.interval) | {"noise": one.noise, "outcome": one.outcome} if one else None
-            for figure, one in verdict.comparisons.items()
+            figure: asdict(comparison.interval) | {"noise": comparison.noise, "outcome": comparison.outcome}
+            if comparison
+            else None
+            for figure, comparison in verdict.comparisons.items()
         },
         "problem": verdict.problem,
         "is_narrow": verdict.is_narrow,

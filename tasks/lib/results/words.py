@@ -114,7 +114,7 @@ def rounds_of(run: Run) -> int:
 
 def head(content: Result) -> str:
     """The line above the table: what was measured, and where."""
-    models = " and ".join(dict.fromkeys(one["model"] for run in content["runs"] for one in sides_of(run)))
+    models = " and ".join(dict.fromkeys(side["model"] for run in content["runs"] for side in sides_of(run)))
     engine = f"{content['engine']} engine" if content["engine"] else "servers not started here"
     over = " · gRPC" if _protocol(content) == GRPC else ""
     return f"{models} · {engine}{over} · {content['machine']['summary']}"
@@ -138,7 +138,7 @@ def common_notes(content: Result) -> list[str]:
     common = [note for note in runs[0]["notes"] if all(note in run["notes"] for run in runs)]
     shared = [content["pinning"]["summary"]] if content["pinning"] else []
     # Results from before contestants could be left out do not have the key.
-    left_out = [left_out_note(one) for one in content.get("left_out", ())]
+    left_out = [left_out_note(contestant) for contestant in content.get("left_out", ())]
     return left_out + common + shared + _busy(content["machine"])
 
 
@@ -181,7 +181,7 @@ def rows(content: Result) -> list[dict[str, object]]:
 
 def _rows(run: Run, content: Result) -> list[dict[str, object]]:
     verdict = run["verdict"]
-    table = [_row(one, run, content) for one in sides_of(run)]
+    table = [_row(side, run, content) for side in sides_of(run)]
     if verdict is None:
         return table
     p50 = verdict["comparisons"].get(P50)
@@ -207,8 +207,8 @@ def _difference_heading(content: Result) -> str:
         if run["verdict"]
         for output in run["verdict"]["agreement"]["outputs"]
     ]
-    found = [one["is_probability"] for one in numbers if one]
-    return "max |dp|" if any(found) or not found else "max rel. diff"
+    are_probabilities = [output_numbers["is_probability"] for output_numbers in numbers if output_numbers]
+    return "max |dp|" if any(are_probabilities) or not are_probabilities else "max rel. diff"
 
 
 def _row(side: Side, run: Run, content: Result) -> dict[str, object]:

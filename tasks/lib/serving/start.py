@@ -30,8 +30,8 @@ def bring_up(
     with locks.held(settings.paths, "serve", "it is starting a server"):
         ready = optimize.resolve(settings, model, variant)
         for server in engine.servers():
-            wanted = (model.name, model.version, ready.name)
-            named = (server.model, server.version, server.variant.name) == wanted
+            identity = (model.name, model.version, ready.name)
+            named = (server.model, server.version, server.variant.name) == identity
             if not named or server.temporary or port not in (None, server.rest_port):
                 continue
             if server.fingerprint == engine.fingerprint(model, ready):

@@ -59,8 +59,8 @@ def _install(settings: Settings, name: str, target: Path, *flags: str) -> None:
     stamp = target / "installed"
     if stamp.is_file() and stamp.read_text() == requirements.read_text():
         return
-    wanted = ["--target", str(target), "--requirement", str(requirements), *flags]
-    if _call(settings, [*environment.pip(settings), "install", "--quiet", "--upgrade", *wanted], {}):
+    arguments = ["--target", str(target), "--requirement", str(requirements), *flags]
+    if _call(settings, [*environment.pip(settings), "install", "--quiet", "--upgrade", *arguments], {}):
         raise SuiteError(
             "The tools of the embedded server's tests cannot be installed.", "pip says why above."
         )

@@ -80,27 +80,31 @@ class DockerEngine:
     def fingerprint(self, model: Model, variant: Variant) -> str:
         """See Engine.fingerprint. The image counts by its id: a name may mean another one by now."""
         image = image_name.name(self._settings, variant)
-        found = pull.find(self._client, image)
+        present = pull.find(self._client, image)
         planned = base.planned(self._settings, self.name, model, variant)
         words = containers.plan(self._settings, planned, model, image).command()
-        return base.digest(artefact.content_of(model, variant), str(found.id) if found else "", words)
+        return base.digest(artefact.content_of(model, variant), str(present.id) if present else "", words)
 
     def servers(self) -> list[Server]:
         """The servers of this suite that run now, those still loading too, oldest first."""
-        found = [server for each in self._containers() if (server := self._survey(each)) is not None]
-        return sorted(found, key=lambda server: server.started)
+        running = [
+            server for container in self._containers() if (server := self._survey(container)) is not None
+        ]
+        return sorted(running, key=lambda server: server.started)
 
     def logs(self, server: Server, lines: int | None = None) -> str:
         """The last `lines` lines that the server wrote; all of them if None."""
-        for each in self._containers(server.id):
-            return self._text(each, lines)
+        for container in self._containers(server.id):
+            return self._text(container, lines)
         return ""
 
     def conditions(self, server: Server) -> Conditions:
         """Under what conditions the server runs, as Docker tells."""
-        for each in self._containers(server.id):
+        for container in self._containers(server.id):
             with _gone_is_fine():
-                return containers.conditions(each.attrs, each.image.attrs, self._client.info()["NCPU"])
+                return containers.conditions(
+                    container.attrs, container.image.attrs, self._client.info()["NCPU"]
+                )
         return Conditions(None)
 
     def version(self) -> Mapping[str, str]:
@@ -109,19 +113,19 @@ class DockerEngine:
 
     def stop(self, server: Server, grace: float) -> None:
         """End the server: politely, and after `grace` seconds by force. Done when it is gone."""
-        for each in self._containers(server.id):
+        for container in self._containers(server.id):
             # So that a call that lists the servers meanwhile does not take it for one that died.
             with _gone_is_fine():
-                if containers.state(each.name) != STOPPING:
-                    each.rename(containers.name(server, STOPPING))
+                if containers.state(container.name) != STOPPING:
+                    container.rename(containers.name(server, STOPPING))
             with _gone_is_fine():
                 before = time.monotonic()
-                each.stop(timeout=max(0, round(grace)))
+                container.stop(timeout=max(0, round(grace)))
                 if grace > 0 and time.monotonic() - before >= round(grace):
                     console.note(
                         f"{server} did not end within {grace:g} s after the request to stop, and was killed"
                     )
-            self._remove(each)
+            self._remove(container)
 
     # Its own
 
@@ -132,9 +136,9 @@ class DockerEngine:
         """
         name = image_name.name(self._settings, variant)
         try:
-            found = pull.find(self._client, name)
-            if found is not None:
-                pull.check_fits(self._client, found, name)
+            present = pull.find(self._client, name)
+            if present is not None:
+                pull.check_fits(self._client, present, name)
             elif image_name.is_built(variant):
                 return f"the image {name} is not built"
             else:
@@ -146,18 +150,18 @@ class DockerEngine:
     def _provide(self, variant: Variant) -> str:
         """The name of the variant's image, which is there when this returns (unless on --dry)."""
         name = image_name.name(self._settings, variant)
-        found = pull.find(self._client, name)
-        if found is None:
+        present = pull.find(self._client, name)
+        if present is None:
             if image_name.is_built(variant):
                 raise image_name.not_built(variant, name)
             if self._settings.dry:
                 console.command(["docker", "pull", name])
                 return name
             pull.pull(name, self._settings.docker.pull_timeout)
-            found = pull.find(self._client, name)
-            if found is None:
+            present = pull.find(self._client, name)
+            if present is None:
                 raise refusals.pulling(name, "no matching manifest")
-        pull.check_fits(self._client, found, name)
+        pull.check_fits(self._client, present, name)
         return name
 
     # Containers
@@ -167,51 +171,51 @@ class DockerEngine:
 
         Oldest first.
         """
-        wanted = [f"{LABEL}=server", f"{containers.OWNER}={containers.owner(self._settings)}"]
+        labels = [f"{LABEL}=server", f"{containers.OWNER}={containers.owner(self._settings)}"]
         if server_id is not None:
-            wanted.append(f"{containers.SERVER}={server_id}")
-        found: list[Container] = []
+            labels.append(f"{containers.SERVER}={server_id}")
+        listed: list[Container] = []
         with _gone_is_fine():
-            found += self._client.containers.list(all=True, filters={"label": wanted}, ignore_removed=True)
-        return found[::-1]
+            listed += self._client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
+        return listed[::-1]
 
-    def _survey(self, each: Container) -> Server | None:
+    def _survey(self, container: Container) -> Server | None:
         """The server in the container; None, and put right what is not as it should be, if there is none.
 
         On --dry nothing is put right.
         """
         try:
-            server, starter = containers.from_labels(each.labels), containers.starter(each.labels)
+            server, starter = containers.from_labels(container.labels), containers.starter(container.labels)
         except (KeyError, ValueError):
             return None
-        is_up = each.status in ("running", "paused", "created", "restarting")
-        fate = starting.fate(server, containers.state(each.name), starter, is_up=is_up)
+        is_up = container.status in ("running", "paused", "created", "restarting")
+        fate = starting.fate(server, containers.state(container.name), starter, is_up=is_up)
         if fate is Fate.RUNNING:
             return server
         if not self._settings.dry:
             starting.put_right(
                 server,
                 fate,
-                end=lambda: self._remove(each),
-                forget=lambda: self._remove(each),
-                keep_log=lambda: self._keep_log(server, each),
+                end=lambda: self._remove(container),
+                forget=lambda: self._remove(container),
+                keep_log=lambda: self._keep_log(server, container),
                 shown=self._settings.paths.shown,
             )
         return None
 
-    def _keep_log(self, server: Server, each: Container) -> Path:
+    def _keep_log(self, server: Server, container: Container) -> Path:
         kept = ended.place(self._settings.paths, server)
-        kept.write_text(self._text(each))
+        kept.write_text(self._text(container))
         ended.trim(self._settings.paths)
         return kept
 
-    def _remove(self, each: Container) -> None:
+    def _remove(self, container: Container) -> None:
         with _gone_is_fine():
-            each.remove(v=True, force=True)
+            container.remove(v=True, force=True)
 
-    def _text(self, each: Container, lines: int | None = None) -> str:
+    def _text(self, container: Container, lines: int | None = None) -> str:
         with _gone_is_fine():
-            log: bytes = each.logs(tail="all" if lines is None else lines)
+            log: bytes = container.logs(tail="all" if lines is None else lines)
             return log.decode(errors="replace").rstrip("\n")
         return ""
 
@@ -229,7 +233,7 @@ class DockerEngine:
         self, model: Model, variant: Variant, image: str, rest_port: int, grpc_port: int, temporary: bool
     ) -> tuple[Plan, containers.Container]:
         """A server on these ports, and the container that it runs in."""
-        there = pull.find(self._client, image)
+        present = pull.find(self._client, image)
         planned = base.planned(
             self._settings,
             self.name,
@@ -240,7 +244,7 @@ class DockerEngine:
             fingerprint=self.fingerprint(model, variant),
             temporary=temporary,
             image=image,
-            image_id=str(there.id) if there else "",
+            image_id=str(present.id) if present else "",
         )
         container = containers.plan(self._settings, planned, model, image)
         return Plan(containers.without_recipe(planned), container.command()), container
@@ -251,15 +255,15 @@ class DockerEngine:
         from docker.errors import DockerException
 
         try:
-            each = self._client.containers.create(**plan.options())
-            each.start()
+            container = self._client.containers.create(**plan.options())
+            container.start()
         except (DockerException, requests.RequestException) as error:
             why = refusals.said(error)
             if refusals.is_port_taken(why):
                 taken = ports.lost(server) or server.rest_port
                 raise PortLost(taken, f"{server} was being started") from error
             raise refusals.running(plan.image, why) from error
-        return each
+        return container
 
     def check_running(self, server: Server, each: Container, pause: float) -> None:
         """Wait for `pause` seconds, then raise ServerError, its log shown, if it has ended or is hopeless."""
@@ -270,7 +274,7 @@ class DockerEngine:
             self.show_log(each)
             raise ServerError(f"{server} will never answer: {reason[0]}.", reason[1])
 
-    def _check_alive(self, server: Server, each: Container) -> None:
+    def _check_alive(self, server: Server, container: Container) -> None:
         """Raises ServerError, saying why, if the container does not run any more."""
         from docker.errors import NotFound
 
@@ -280,18 +284,18 @@ class DockerEngine:
             time.sleep(pause)
             with _gone_is_fine():
                 try:
-                    each.reload()
+                    container.reload()
                 except NotFound:
                     raise _removed(server) from None
-            state = each.attrs["State"]
-            if containers.state(each.name) == STOPPING:
+            state = container.attrs["State"]
+            if containers.state(container.name) == STOPPING:
                 raise stopped_meanwhile(server)
             if state.get("Running"):
                 return
         if state.get("Dead") or state.get("Status") == "removing":
             raise _removed(server)
-        self.show_log(each)
-        raise self._died(server, state, self._text(each, LOG_READ))
+        self.show_log(container)
+        raise self._died(server, state, self._text(container, LOG_READ))
 
     def _died(self, server: Server, state: dict[str, Any], log: str) -> ServerError:
         status = state.get("ExitCode")
@@ -335,8 +339,8 @@ class DockerEngine:
         for left in self._containers(server.id):
             self._remove(left)
 
-    def _hint(self, server: Server, each: Container) -> None:
-        missing = serving_log.missing_instructions(self._text(each))
+    def _hint(self, server: Server, container: Container) -> None:
+        missing = serving_log.missing_instructions(self._text(container))
         if missing and server.variant.backend not in EMBEDDED:  # its TensorFlow is a wheel, not compiled
             console.note(
                 f"this image was not compiled for {missing}, which this CPU has: `invoke build.devel "

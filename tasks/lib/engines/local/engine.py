@@ -219,7 +219,7 @@ class LocalEngine:
         To be called with the lock held. On --dry nothing is put right.
         """
         running = {identity.marker: identity for identity in reversed(processes.carriers(self._marker("")))}
-        found = []
+        running_records = []
         for path in self._folder.glob("*.json"):
             record = self._read(path.stem)
             identity = running.get(self._marker(path.stem))
@@ -228,7 +228,7 @@ class LocalEngine:
             running.pop(self._marker(path.stem), None)
             fate = starting.fate(record.server, record.state, record.starter, is_up=identity is not None)
             if fate is Fate.RUNNING:
-                found.append(record)
+                running_records.append(record)
             elif not self._settings.dry:
                 self._put_right(record.server, fate, identity)
         if not self._settings.dry:
@@ -237,7 +237,9 @@ class LocalEngine:
                 processes.terminate(identity, processes.JOB_GRACE)
                 self._forget(mark.rsplit(":", 1)[1])
             self._sweep()
-        return sorted(found, key=lambda r: (r.server.started, r.process.created if r.process else 0.0))
+        return sorted(
+            running_records, key=lambda r: (r.server.started, r.process.created if r.process else 0.0)
+        )
 
     def _put_right(self, server: Server, fate: Fate, identity: Identity | None) -> None:
         def end() -> None:

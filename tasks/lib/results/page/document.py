@@ -61,7 +61,7 @@ def _page(content: Result, title: str) -> Iterator[Element]:
     yield node("section", node("h2", "Figures"), *_figures(content, common))
     for number, run in enumerate(runs, 1):
         heading = node("h2", words.run_name(run, content) if several else "Charts")
-        notes = [_listed([one for one in run["notes"] if one not in common])] if several else []
+        notes = [_listed([note for note in run["notes"] if note not in common])] if several else []
         if several or figures.timed(run):
             yield node("section", heading, *notes, *_charts(run), id=f"run-{number}")
     details = [node("div", *manifest.tables_of(run, content), class_="tables") for run in runs]

@@ -52,18 +52,29 @@ def blocks_of(run: Run) -> Blocks:
 
 def speedups(rows: Sequence[tuple[str, Comparison]], title: str) -> Element:
     """An interval for each labelled comparison, with the noise behind it."""
-    bounds = [end for _, one in rows for end in (one["low"], one["high"])]
-    noise = [1 + one["noise"] for _, one in rows]
+    bounds = [end for _, comparison in rows for end in (comparison["low"], comparison["high"])]
+    noise = [1 + comparison["noise"] for _, comparison in rows]
     axis = logarithmic(
         "slower ← times as good as the baseline → better", [1.0, *bounds, *noise, *(1 / n for n in noise)]
     )
     shown = []
-    for label, one in rows:
-        value = str(interval(one))
-        told = f"{label}: {value}, noise {one['noise']:.1%}"
+    for label, comparison in rows:
+        value = str(interval(comparison))
+        told = f"{label}: {value}, noise {comparison['noise']:.1%}"
         line = node("p", node("span", label), node("span", value, class_="value"), class_="row")
-        kind = WORDS[one["outcome"]]
-        shown += [line, strip(axis, one["low"], one["ratio"], one["high"], one["noise"], told, kind)]
+        kind = WORDS[comparison["outcome"]]
+        shown += [
+            line,
+            strip(
+                axis,
+                comparison["low"],
+                comparison["ratio"],
+                comparison["high"],
+                comparison["noise"],
+                told,
+                kind,
+            ),
+        ]
     explained = (
         "Dots are ratios, whiskers their 95 % confidence intervals, on a logarithmic scale. The grey band is "
         "the difference of the baseline from itself: an interval that reaches into it proves nothing."
@@ -75,7 +86,7 @@ def speedups(rows: Sequence[tuple[str, Comparison]], title: str) -> Element:
 def speedups_of(run: Run) -> Element | None:
     """All figures of one comparison; None where nothing was compared."""
     compared = run["verdict"]["comparisons"] if run["verdict"] else {}
-    rows = [(figure, one) for figure, one in compared.items() if one is not None]
+    rows = [(figure, comparison) for figure, comparison in compared.items() if comparison is not None]
     return speedups(rows, "Speed-up, figure by figure") if rows else None
 
 
@@ -103,8 +114,8 @@ def latencies(run: Run) -> Element:
         end = x.scale(1 - 1 / max(count, 2))
         shares = [1 - 10 ** (-end * step / STEPS) for step in range(STEPS + 1)]
         histogram = Histogram.decode(measured_of(side)["histogram"])
-        wanted = [*(100 * share for share in shares), *known]
-        times = [1000 * seconds for seconds in histogram.percentiles(wanted)]
+        percents = [*(100 * share for share in shares), *known]
+        times = [1000 * seconds for seconds in histogram.percentiles(percents)]
         line = list(zip(shares, times, strict=False))
         means = [point for point in line if count * (1 - point[0]) >= SEEN - 1e-6]
         points = [
@@ -207,14 +218,14 @@ def _in_time(
 
 def _joined(series: Sequence[Series]) -> str:
     """What a whisker is, if there are any."""
-    if not any(point.low is not None for one in series for point in one.points):
+    if not any(point.low is not None for curve in series for point in curve.points):
         return ""
     return " A mark is the median of several in a row, its whisker reaches from their least to their most."
 
 
 def _heights(series: Sequence[Series]) -> Iterator[float]:
-    for one in series:
-        for point in one.points:
+    for curve in series:
+        for point in curve.points:
             yield from (point.y, point.low or point.y, point.high or point.y)
 
 
@@ -224,9 +235,9 @@ def _time(starts: Sequence[float]) -> Axis:
 
 def _points_table(series: Sequence[Series], x: str, y: Sequence[str]) -> Element:
     rows = [
-        [one.name, f"{point.x:.2f}", f"{point.y:.4g}"]
-        for one in series
-        for point in one.points
+        [curve.name, f"{point.x:.2f}", f"{point.y:.4g}"]
+        for curve in series
+        for point in curve.points
     ]  # fmt: skip
     return table(["what", x, *y], rows, "The marks of this chart")
 
@@ -252,11 +263,11 @@ def sweep(content: Result, figure: str) -> Element | None:
     scale, unit = (1, "requests/s") if figure == "rate" else (1000, "ms")
     series = []
     several = 0
-    for (kind, name), found in values.items():
+    for (kind, name), by_connections in values.items():
         several += kind == "candidate"
         points = [
             Point(n, scale * value, f"{name}: {scale * value:.4g} {unit} over {n} connections")
-            for n, value in sorted(found.items())
+            for n, value in sorted(by_connections.items())
         ]
         shown = kind if kind == "baseline" or several == 1 else f"candidate-{(several - 2) % 4 + 2}"
         line = [(point.x, point.y) for point in points]

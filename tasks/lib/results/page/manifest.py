@@ -32,14 +32,14 @@ def tables_of(run: Run, content: Result) -> Iterator[Element]:
     verdict: dict[str, Any] = dict(run["verdict"] or {})
     agreement: dict[str, Any] = dict(verdict.pop("agreement", {}))
     outputs = agreement.pop("outputs", [])
-    figures = {figure: one for figure, one in verdict.pop("comparisons", {}).items() if one is not None}
+    figures = {figure: part for figure, part in verdict.pop("comparisons", {}).items() if part is not None}
     both = {key: value for key, value in run.items() if key not in ("verdict", "alone")}
     both |= {key: value for key, value in verdict.items() if key not in KINDS}
     yield _listed(f"{title}: run", both | ({"agreement": agreement} if agreement else {}))
     if figures:
         yield _beside(f"{title}: comparisons", figures)
     if outputs:
-        yield _beside(f"{title}: agreement, output by output", {one["name"]: one for one in outputs})
+        yield _beside(f"{title}: agreement, output by output", {part["name"]: part for part in outputs})
 
 
 def flat(value: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
@@ -82,5 +82,5 @@ def _written(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ("; " if any(isinstance(one, list) for one in value) else ", ").join(map(_written, value))
+        return ("; " if any(isinstance(item, list) for item in value) else ", ").join(map(_written, value))
     return str(value)

@@ -84,13 +84,13 @@ class Chart:
 
     def _legend(self) -> Element:
         items = []
-        for one in self.series:
+        for curve in self.series:
             swatch = node("svg", class_="swatch", viewBox="-14 -7 28 14", aria_hidden="true")
-            if one.line:
-                swatch.append(node("path", d="M-13,0H13", class_=f"line {one.kind}"))
-            if one.points:
-                swatch.append(node("path", d=MARKS[one.mark], class_=f"mark {one.kind}"))
-            items.append(node("li", swatch, one.name))
+            if curve.line:
+                swatch.append(node("path", d="M-13,0H13", class_=f"line {curve.kind}"))
+            if curve.points:
+                swatch.append(node("path", d=MARKS[curve.mark], class_=f"mark {curve.kind}"))
+            items.append(node("li", swatch, curve.name))
         for band in self.bands:
             box = node("rect", x=-13, y=-5, width=26, height=10, class_=f"band {band.kind}")
             swatch = node("svg", box, class_="swatch", viewBox="-14 -7 28 14", aria_hidden="true")
@@ -114,14 +114,14 @@ class Chart:
         for value in self.lines:
             drawing.append(_across(self._down(value), "reference"))
         strokes = node("svg", viewBox=f"0 0 {BOX} {BOX}", preserveAspectRatio="none", class_="lines")
-        for one in self.series:
-            for points, faint in ((one.line, ""), (one.faint, " faint")):
+        for curve in self.series:
+            for points, faint in ((curve.line, ""), (curve.faint, " faint")):
                 if len(points) > 1:
-                    strokes.append(node("path", d=self._path(points), class_=f"line {one.kind}{faint}"))
+                    strokes.append(node("path", d=self._path(points), class_=f"line {curve.kind}{faint}"))
         if len(strokes):
             drawing.append(strokes)
-        for one in self.series:
-            drawing.append(node("g", *self._marks(one)))
+        for curve in self.series:
+            drawing.append(node("g", *self._marks(curve)))
         return drawing
 
     def _grid(self) -> list[Element]:
@@ -140,9 +140,9 @@ class Chart:
         made.append(node("text", self.x.title, x="100%", y="100%", dy=36, class_="title end"))
         return made
 
-    def _marks(self, one: Series) -> list[Element]:
+    def _marks(self, curve: Series) -> list[Element]:
         made = []
-        for point in one.points:
+        for point in curve.points:
             x = _percent(self.x.at(point.x))
             if point.low is not None and point.high is not None:
                 made.append(
@@ -152,10 +152,15 @@ class Chart:
                         x2=x,
                         y1=_percent(self._down(point.low)),
                         y2=_percent(self._down(point.high)),
-                        class_=f"whisker {one.kind}",
+                        class_=f"whisker {curve.kind}",
                     )
                 )
-            mark = node("path", node("title", point.told), d=MARKS[one.mark], class_=f"mark {one.kind}")
+            mark = node(
+                "path",
+                node("title", point.told),
+                d=MARKS[curve.mark],
+                class_=f"mark {curve.kind}",
+            )
             made.append(node("svg", mark, x=x, y=_percent(self._down(point.y)), class_="at"))
         return made
 
