@@ -32,11 +32,11 @@ from pathlib import Path
 from dataclasses import replace
 from invoke import Config, Context, Program, Collection
 from tasks import edge
-from tasks.lib import suite
+from tasks.lib.testsuite import runner
 
 @edge.task()
 def go(c):
-    suite._call(edge.settings(c), [sys.executable, "-m", "pytest", "-s", sys.argv[1]], {})
+    runner._call(edge.read_settings(c), [sys.executable, "-m", "pytest", "-s", sys.argv[1]], {})
 
 config = Config(project_location=str(edge.ROOT))
 config.load_project()
