@@ -250,7 +250,8 @@ class _Tail:
 
     def of(self, body: Mapping[str, Array]) -> dict[str, Array]:
         """Float outputs of the signature, for the body's results; none where they need more than these."""
-        if self._session is None:
+        # Without outputs to compute, TensorFlow would still check the shapes of what is fed.
+        if self._session is None or not self._outputs:
             return {}
         try:
             fed = {own: body[name] for own, name in self._given.items()}
