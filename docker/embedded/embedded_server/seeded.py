@@ -43,7 +43,7 @@ by up to 0.06 at gain 1, and by 0.01 at 0.5."""
 Normalize = Callable[[str, tf.Tensor], tf.Tensor]
 
 
-class ResNet50V2(tf.Module):
+class ResNet50V2(tf.Module):  # type: ignore[misc]
     """ResNet-50 v2 over decoded images; `variables_by_name` holds every weight."""
 
     def __init__(self, seed: int) -> None:
@@ -149,14 +149,14 @@ def decode(jpeg: tf.Tensor) -> tf.Tensor:
     return image - tf.constant(CHANNEL_MEANS)
 
 
-class Classifier(tf.Module):
+class Classifier(tf.Module):  # type: ignore[misc]
     """What is saved: JPEG bytes in, class and probabilities out, as the official model has it."""
 
     def __init__(self, network: ResNet50V2) -> None:
         super().__init__(name="classifier")
         self.network = network
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])  # type: ignore[untyped-decorator]
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(
             decode, image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.float32)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 OPEN_SIZE = 16
 """What an open dimension counts as, other than the first one."""
@@ -86,6 +87,6 @@ def of_functions(operation: tf.Operation, functions: Mapping[str, FunctionDef]) 
     return total * (TURNS if "While" in operation.type else 1)
 
 
-def _called(node: object) -> list[str]:
-    attributes = node.attr.values()  # type: ignore[attr-defined]
+def _called(node: NodeDef) -> list[str]:
+    attributes = node.attr.values()
     return [func.name for attr in attributes for func in (attr.func, *attr.list.func) if func.name]

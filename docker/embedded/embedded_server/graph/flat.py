@@ -217,7 +217,7 @@ def _with_tables(graph_def: GraphDef, source: Source) -> list[str]:
     return initializers
 
 
-class _Values(convert_to_constants._ConverterData):
+class _Values(convert_to_constants._ConverterData):  # type: ignore[misc]
     """What TensorFlow's own conversion asks for: the graph, and the value of each variable."""
 
     def __init__(self, graph_def: GraphDef, values: Mapping[str, np.ndarray[Any, Any]]) -> None:

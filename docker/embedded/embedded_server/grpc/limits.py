@@ -30,7 +30,7 @@ class _Sent:
         self._body.release()
 
 
-class Bounds(grpc.ServerInterceptor):
+class Bounds(grpc.ServerInterceptor):  # type: ignore[misc]
     """Bounds the requests of one service that execute at once, and the memory of all that have arrived."""
 
     def __init__(self, service: str, threads: int, memory: Memory) -> None:

@@ -190,7 +190,7 @@ class _Calls:
         raise AssertionError("abort raises")
 
 
-class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):  # type: ignore[misc]
     """tensorflow_serving/apis/prediction_service.proto."""
 
     def __init__(
@@ -269,7 +269,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 self._metrics.answered(request.model_spec.name, api, "GRPC", status, seconds)
 
 
-class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
+class _ModelService(model_service_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
     """tensorflow_serving/apis/model_service.proto."""
 
     def __init__(self, models: Models, manager: Manager, metrics: Metrics, calls: _Calls) -> None:

@@ -254,7 +254,7 @@ def _changed_a_little(inputs: Mapping[str, Array], rounding: float) -> Iterator[
 def _factored(random: np.random.Generator, array: Array, rounding: float) -> Array:
     if array.dtype.kind != "c":
         # Less than a step of the type would change nothing.
-        rounding = max(rounding, 2 * float(ml_dtypes.finfo(array.dtype).eps))
+        rounding = max(rounding, 2 * float(ml_dtypes.finfo(array.dtype).eps))  # type: ignore[no-untyped-call]
     signs = random.choice((-1.0, 1.0), array.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(array * (1 + rounding * signs), array.dtype)

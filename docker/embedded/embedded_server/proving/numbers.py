@@ -143,7 +143,7 @@ def as_floats(values: Any, dtype: np.dtype[Any]) -> Array:
     """Numbers as a float type; those that are too large for it become its largest."""
     if dtype.kind == "c":
         return np.asarray(values).astype(dtype)
-    largest = float(ml_dtypes.finfo(dtype).max)
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     values = np.asarray(values, np.float64)
     limited: Array = np.where(np.isfinite(values), np.clip(values, -largest, largest), values)
     return limited.astype(dtype)

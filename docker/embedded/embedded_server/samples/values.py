@@ -203,9 +203,10 @@ def _size_told(refusal: str, height: int, width: int) -> tuple[int, int] | None:
         if len(whole) == 2 and all(0 < side <= _LARGEST_SIDE for side in whole):
             return whole[0], whole[1]
     numbers = _VALUES.search(refusal)
-    for channels in (3, 1) if numbers is not None else ():
-        side = math.isqrt(int(numbers[1]) // channels)  # type: ignore[index]
-        if 0 < side <= _LARGEST_SIDE and side * side * channels == int(numbers[1]):  # type: ignore[index]
+    values = int(numbers[1]) if numbers is not None else 0
+    for channels in (3, 1):
+        side = math.isqrt(values // channels)
+        if 0 < side <= _LARGEST_SIDE and side * side * channels == values:
             return side, side
     return None
 
