@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from embedded_server.execution.backend import Array
 from embedded_server.execution.openvino_backend import OpenVinoBackend
 from embedded_server.execution.surroundings import _ends_by_itself
 from embedded_server.execution.tensorflow_backend import session_callable
-from running import PATIENCE
 
 PHOTOS = [
     path.read_bytes()
@@ -111,26 +109,6 @@ def test_each_of_many_gets_its_own_answer(folders: dict[str, Path]) -> None:
         assert max(threads.map(ask, range(8))) < nearest / 10
 
 
-def test_a_second_request_does_not_wait_for_the_first(folders: dict[str, Path]) -> None:
-    backend = load(folders[TF1])
-    image = {"image_bytes": np.array(PHOTOS[:1], dtype=object)}
-    backend.run("serving_default", image)
-    body = backend._programs["serving_default"]._body
-    (compiled,) = body._compiled.values()
-    if compiled._many is compiled._alone:
-        pytest.skip("one CPU: nothing runs side by side")
-    with contextlib.ExitStack() as requests:
-        for _ in range(compiled._few):
-            requests.enter_context(body.entered())
-        busy = [compiled._alone._free.get() for _ in range(compiled._alone._free.qsize())]
-        done = threading.Thread(target=backend.run, args=("serving_default", image), daemon=True)
-        done.start()
-        done.join(PATIENCE)
-        assert not done.is_alive()
-        for request in busy:
-            compiled._alone._free.put(request)
-
-
 def test_more_rows_than_one_are_compiled_for_when_they_come(folders: dict[str, Path]) -> None:
     backend = load(folders[TF1])
     body = backend._programs["serving_default"]._body
@@ -201,13 +179,3 @@ def test_a_call_in_the_callers_thread_is_executed_there() -> None:
 
     assert threads(in_callers_thread=True) == {threading.get_ident()}
     assert threading.get_ident() not in threads(in_callers_thread=False)
-
-
-def test_a_first_request_that_fails_leaves_all_streams_free(folders: dict[str, Path]) -> None:
-    backend = load(folders[TF1])
-    (compiled,) = backend._programs["serving_default"]._body._compiled.values()
-    free = [requests._free.qsize() for requests in (compiled._alone, compiled._many)]
-    with pytest.raises((RuntimeError, TypeError)):
-        compiled.infer({"nothing": np.zeros(1)}, [], 1)
-    assert [requests._free.qsize() for requests in (compiled._alone, compiled._many)] == free
-    backend.run("serving_default", {"image_bytes": np.array(PHOTOS[:1], dtype=object)})
