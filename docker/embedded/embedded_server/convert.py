@@ -91,8 +91,8 @@ def _program(
     key = writing.digest(division, parts)
     if key not in known:
         model = writing.openvino_model(parts.body, parts.body_outputs.values(), output)
-        found = bounds.find(division, parts, model)
-        program = writing.store(division, parts, model, found, output, len(known))
+        limits = bounds.find(division, parts, model)
+        program = writing.store(division, parts, model, limits, output, len(known))
         if program.around is not None:
             try:  # TensorFlow may refuse to execute parts
                 Surroundings(program, output, Threads(0, 0), 0).close()

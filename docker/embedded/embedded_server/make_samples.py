@@ -46,14 +46,14 @@ def make(model: Path, photos: Sequence[bytes], pixels: str | None) -> dict[str, 
     changes = Changes(loaded)
     filler = Filler(photos, pixels)
     try:
-        found = {}
+        samples = {}
         for signature in usable(backend.signatures):
             print(f"{signature.name}: finding out what its inputs are", file=sys.stderr, flush=True)
             traced = Traced.of(loaded, signature.name, changes)
             uses = {name: Use() if traced is None else traced.use_of(name) for name in signature.inputs}
             requests = made(backend, signature, uses, filler)
-            found[signature.name] = requests, _about(requests, uses, filler)
-        return found
+            samples[signature.name] = requests, _about(requests, uses, filler)
+        return samples
     finally:
         backend.close()
 
@@ -82,12 +82,12 @@ def _about(requests: Made, uses: Mapping[str, Use], filler: Filler) -> dict[str,
     }
 
 
-def write(found: Mapping[str, tuple[Made, dict[str, Any]]], folder: Path, fingerprint: str) -> None:
+def write(samples: Mapping[str, tuple[Made, dict[str, Any]]], folder: Path, fingerprint: str) -> None:
     """Write the two files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps(body, separators=(",", ":"), ensure_ascii=False)
-        for requests, _ in found.values()
+        for requests, _ in samples.values()
         for body in requests.bodies
     ]
     text = "".join(f"{line}\n" for line in lines).encode()
@@ -96,7 +96,7 @@ def write(found: Mapping[str, tuple[Made, dict[str, Any]]], folder: Path, finger
         "format": FORMAT,
         "fingerprint": fingerprint,
         "requests": hashlib.sha256(text).hexdigest(),
-        "signatures": {name: told for name, (_, told) in found.items()},
+        "signatures": {name: told for name, (_, told) in samples.items()},
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
@@ -111,11 +111,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     photos = [path.read_bytes() for path in sorted(flags.photos.iterdir()) if path.suffix == ".jpg"]
     try:
-        found = make(flags.model, photos, flags.pixels)
+        samples = make(flags.model, photos, flags.pixels)
     except StartError as error:
         print(error, file=sys.stderr)
         return 1
-    write(found, flags.output, flags.fingerprint)
+    write(samples, flags.output, flags.fingerprint)
     return 0
 
 

@@ -136,10 +136,10 @@ class _Process:
 
     def _note(self, proven: Proven) -> None:
         """Once for each signature: a process may end badly when all is proven."""
-        found = self._findings[proven.precision]
+        finding = self._findings[proven.precision]
         for group in self._job.groups:
-            if proven.signature in (group[0], None) and group[0] not in found:
-                found.update(dict.fromkeys(group, proven.finding))
+            if proven.signature in (group[0], None) and group[0] not in finding:
+                finding.update(dict.fromkeys(group, proven.finding))
                 _say(proven.precision, group, proven.finding)
 
 
@@ -189,8 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     document = {
-        precision: {name: asdict(finding) for name, finding in sorted(found.items())}
-        for precision, found in findings.items()
+        precision: {name: asdict(finding) for name, finding in sorted(of_signatures.items())}
+        for precision, of_signatures in findings.items()
     }
     print(json.dumps(document))
     return 0

@@ -117,13 +117,13 @@ class ResNet50V2(tf.Module):  # type: ignore[misc]
         centered = features - center
         weights = self._random.normal(0, 1, (features.shape[1], CLASSES))
         weights *= OTHER_LOGITS / (centered @ weights).std()
-        wanted = centered @ weights
-        wanted[:, classes] = 0
-        wanted[np.arange(len(features)), classes] = TOP_LOGIT
+        logits = centered @ weights
+        logits[:, classes] = 0
+        logits[np.arange(len(features)), classes] = TOP_LOGIT
         # The photos' mean is no photo of its own, so n rows have rank n-1; the bias is the n-th column.
         design = np.hstack([centered, np.full((len(features), 1), np.linalg.norm(centered, axis=1).mean())])
         start = np.vstack([weights, np.zeros((1, CLASSES))])
-        solution = start + np.linalg.pinv(design) @ (wanted - design @ start)
+        solution = start + np.linalg.pinv(design) @ (logits - design @ start)
         weights, bias = solution[:-1], solution[-1] * design[0, -1]
         self.weight("head/weights", lambda: weights)
         self.weight("head/bias", lambda: bias - center @ weights)
@@ -185,7 +185,7 @@ def build(output: Path, photos: Sequence[Path], seed: int) -> list[dict[str, obj
         }
         for photo, row, top in zip(photos, probabilities, ranked, strict=True)
     ]
-    if len({one["class"] for one in report}) < len(photos):
+    if len({entry["class"] for entry in report}) < len(photos):
         raise ValueError("the seeded weights do not tell the photos apart; choose another seed")
     signature = classifier.serve.get_concrete_function()
     tf.saved_model.save(

@@ -56,15 +56,17 @@ def list_versions(base_path: Path) -> dict[int, Path]:
 
     Raises OSError where the base path cannot be read.
     """
-    with os.scandir(base_path) as found:  # knows folders without a look at each: the base path may vanish now
-        entries = [Path(entry.path) for entry in found if entry.is_dir()]
+    with os.scandir(
+        base_path
+    ) as scanned:  # knows folders without a look at each: the base path may vanish now
+        entries = [Path(entry.path) for entry in scanned if entry.is_dir()]
     # Of 7 and 007 the plain one counts, as for the task runner: the shortest name comes last, and stays.
     entries.sort(key=lambda entry: len(entry.name), reverse=True)
     numbered = {int(entry.name): entry for entry in entries if entry.name.isascii() and entry.name.isdigit()}
     return {number: folder for number, folder in numbered.items() if number <= LARGEST_VERSION}
 
 
-def check_versions(base_path: Path, wanted: int | None) -> None:
+def check_versions(base_path: Path, version: int | None) -> None:
     """Raises StartError where there is no such folder, no version in it, or not the one that is wanted."""
     try:
         versions = list_versions(base_path)
@@ -75,9 +77,9 @@ def check_versions(base_path: Path, wanted: int | None) -> None:
         if (base_path / "saved_model.pb").exists():
             hint = f"it is itself a SavedModel: move it into a folder {base_path / '1'}"
         raise StartError(f"no version of the model in --model_base_path {base_path}: {hint}")
-    if wanted is not None and wanted not in versions:
-        there = ", ".join(map(str, sorted(versions)))
-        raise StartError(f"no version {wanted} in --model_base_path {base_path}: it has {there}")
+    if version is not None and version not in versions:
+        present = ", ".join(map(str, sorted(versions)))
+        raise StartError(f"no version {version} in --model_base_path {base_path}: it has {present}")
 
 
 def contents(*folders: Path) -> Contents:

@@ -78,10 +78,10 @@ def _find(
             bounds[precision] = search.bound(compiled, precision, MAGNITUDES[-1])
             continue
         try:
-            found = search.bound(compiled, precision, bounds[EXACT])
+            bound = search.bound(compiled, precision, bounds[EXACT])
         except CannotConvert:
-            found = 0.0
-        bounds[precision] = max(found, min(ORDINARY, bounds[EXACT]))
+            bound = 0.0
+        bounds[precision] = max(bound, min(ORDINARY, bounds[EXACT]))
 
 
 def _has_size(tensor: tf.Tensor) -> bool:
@@ -118,18 +118,18 @@ class _Search:
             raise CannotConvert(
                 "OpenVINO does not compute the same: it takes no inputs that could be made up"
             )
-        found = 0.0
+        reached = 0.0
         for magnitude in (m for m in MAGNITUDES if m <= largest):
             margin = 1.0 if magnitude <= ORDINARY else MARGIN
             limit = margin * max(self._limit, LIMITS_OF_PRECISIONS[precision])
             try:
                 self._check(compiled, magnitude, limit)
             except _Wrong as error:
-                if not found:
+                if not reached:
                     raise CannotConvert(f"OpenVINO does not compute the same: {error}") from error
                 break
-            found = magnitude
-        return found
+            reached = magnitude
+        return reached
 
     def close(self) -> None:
         """Free the sessions."""
@@ -304,22 +304,22 @@ def _extremes(graph: tf.Graph) -> dict[str, tf.Tensor]:
     """For each type, the largest magnitude that any tensor of it has; the same of what exponentials are
     taken of.
     """
-    found: dict[str, list[tf.Tensor]] = {}
+    limited: dict[str, list[tf.Tensor]] = {}
     for operation in list(graph.get_operations()):
         if not operation.outputs or operation.outputs[0].dtype.base_dtype not in FLOATS:
             continue
         name = operation.outputs[0].dtype.base_dtype.name
         if operation.type in _GROW:
-            found.setdefault(name, []).append(_largest(operation.outputs[0]))
+            limited.setdefault(name, []).append(_largest(operation.outputs[0]))
         if operation.type in counting.HEAVY and name == "float16":
             # Whatever their signs are, no sum of these products is larger.
             given = [tf.abs(t) if t.dtype.base_dtype in FLOATS else t for t in operation.inputs]
             attributes = dict(operation.node_def.attr)
             absolute = graph.create_op(operation.type, given, [operation.outputs[0].dtype], attrs=attributes)
-            found[name].append(_largest(absolute.outputs[0]))
+            limited[name].append(_largest(absolute.outputs[0]))
         if operation.type in _STEEP:
-            found.setdefault(_STEEP_NAME, []).append(_largest_that_count(operation.inputs[0]))
-    return {name: tf.stack(tensors) for name, tensors in found.items()}
+            limited.setdefault(_STEEP_NAME, []).append(_largest_that_count(operation.inputs[0]))
+    return {name: tf.stack(tensors) for name, tensors in limited.items()}
 
 
 def _largest_that_count(tensor: tf.Tensor) -> tf.Tensor:

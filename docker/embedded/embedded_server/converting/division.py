@@ -100,7 +100,7 @@ class _Divider:
     def _given_shapes(self, body: frozenset[str]) -> set[str]:
         """The operations of the body that are given nothing of a tensor but sizes, or sizes themselves."""
         whole = (tf.int32, tf.int64)
-        found = set()
+        shapes = set()
         for operation in self.operations:
             if operation.name not in body:
                 continue
@@ -114,8 +114,8 @@ class _Divider:
                     or users == {"Shape"}
                     or _settles_sizes(operation, tensor)
                 ):
-                    found.add(operation.name)
-        return found
+                    shapes.add(operation.name)
+        return shapes
 
     def _count(self, names: Iterable[str]) -> int:
         return sum(self.counts.get(name, 0) for name in names)

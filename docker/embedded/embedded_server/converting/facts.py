@@ -131,8 +131,8 @@ def _union(operation: tf.Operation, given: Sequence[Interval]) -> Interval:
 
 
 def _joined(intervals: Iterable[Interval]) -> Interval:
-    found = list(intervals)
-    return Interval(min(i.low for i in found), max(i.high for i in found)) if found else ANY
+    bounds = list(intervals)
+    return Interval(min(i.low for i in bounds), max(i.high for i in bounds)) if bounds else ANY
 
 
 def _add(operation: tf.Operation, given: Sequence[Interval]) -> Interval:

@@ -81,14 +81,14 @@ def _with_constants(graph_def: GraphDef, outputs: set[str]) -> GraphDef:
         if sizes is not None or _can_be_made(operation, constant):
             constant.add(operation.name)
             made.add(operation.name)
-    wanted = sorted({
+    tensors = sorted({
         tensor.name
         for operation in graph.get_operations()
         if operation.name not in constant
         for tensor in operation.inputs
         if tensor.op.name in made
     } | {tensor for tensor in outputs if node_of(tensor) in made})  # fmt: skip
-    values = _evaluated(graph, wanted, settled)
+    values = _evaluated(graph, tensors, settled)
     return _replaced(graph_def, values)
 
 

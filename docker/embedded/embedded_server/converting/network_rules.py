@@ -110,10 +110,10 @@ def same_open_size(a: tf.Tensor, b: tf.Tensor, facts: Facts) -> bool:
         shape = source.deref().shape
         if shape.rank is None:
             return False
-        found = [position for position, size in enumerate(shape.as_list()) if size is None and position]
-        if len(found) > 1:
+        positions = [position for position, size in enumerate(shape.as_list()) if size is None and position]
+        if len(positions) > 1:
             return False
-        places.update(found)
+        places.update(positions)
     return len(places) == 1
 
 

@@ -55,7 +55,7 @@ def constant(*positions: int) -> Rule:
 
 def all_of(*rules: Rule) -> Rule:
     def rule(operation: tf.Operation, facts: Facts) -> str | None:
-        return next((reason for one in rules if (reason := one(operation, facts)) is not None), None)
+        return next((reason for check in rules if (reason := check(operation, facts)) is not None), None)
 
     return rule
 

@@ -84,9 +84,9 @@ def _same_last_size(tensor: tf.Tensor) -> tf.Tensor | None:
         return operation.inputs[0]
     if operation.type in _ELEMENTWISE:
         # A constant of one number, or of one for each of the last size, leaves the other's shape.
-        for one, other in (operation.inputs, reversed(operation.inputs)):
+        for operand, other in (operation.inputs, reversed(operation.inputs)):
             if other.op.type == "Const" and other.shape.rank is not None and other.shape.rank <= 1:
-                return one
+                return operand
     return None
 
 
@@ -148,8 +148,8 @@ def _is_behind_heavy(operation: tf.Operation) -> bool:
     def before(name: str) -> list[str]:
         return [tensor.op.name for tensor in graph.get_operation_by_name(name).inputs]
 
-    found = [graph.get_operation_by_name(name) for name in reached([operation.name], before)]
-    return any(o.type in counting.HEAVY and o.outputs[0].dtype.base_dtype in FLOATS for o in found)
+    operations = [graph.get_operation_by_name(name) for name in reached([operation.name], before)]
+    return any(o.type in counting.HEAVY and o.outputs[0].dtype.base_dtype in FLOATS for o in operations)
 
 
 _WORD_BY_WORD = frozenset({
@@ -167,22 +167,22 @@ def _measured_elsewhere(flat: Flat, graph: tf.Graph) -> Flat:
     Networks of words often reshape by the shape of their word numbers. Those are TensorFlow's, and the
     vectors are what the body is given; the first sizes of both are the same.
     """
-    found = {}
+    sources = {}
     for operation in graph.get_operations():
         if operation.type == "Shape" and not operation.control_inputs:
             measured = operation.inputs[0]
             if measured.dtype.base_dtype not in FLOATS and measured.shape.rank:
                 vectors = _looked_up_with(measured)
                 if vectors is not None and not _waits_for(vectors.op, operation):
-                    found[operation.name] = (vectors, measured.shape.rank)
-    if not found:
+                    sources[operation.name] = (vectors, measured.shape.rank)
+    if not sources:
         return flat
     graph_def = GraphDef()
     graph_def.CopyFrom(flat.graph_def)
     for node in list(graph_def.node):
-        if node.name not in found:
+        if node.name not in sources:
             continue
-        vectors, rank = found[node.name]
+        vectors, rank = sources[node.name]
         dtype = node.attr["out_type"].type or tf.int32.as_datatype_enum
         whole = graph_def.node.add(name=f"{node.name}/whole", op="Shape")
         whole.input.append(vectors.name)

@@ -114,11 +114,13 @@ def _around(division: Division, taken: Mapping[str, str]) -> GraphDef:
         copy.input.extend(r if r.startswith("^") else taken.get(tensor_of(r), r) for r in kept)
     nodes = {node.name: node for node in outside.node}
     outputs = [t for t in division.flat.outputs.values() if node_of(t) in nodes]
-    wanted = [
+    targets = [
         *division.front, *division.front_checks, *division.tail_checks, *division.flat.initializers,
         *outputs, *division.flat.inputs.values(), *taken.values(),
     ]  # fmt: skip
-    needed = reached({node_of(name) for name in wanted}, lambda name: [node_of(r) for r in nodes[name].input])
+    needed = reached(
+        {node_of(name) for name in targets}, lambda name: [node_of(r) for r in nodes[name].input]
+    )
     around = GraphDef(versions=whole.versions, library=whole.library)
     around.node.extend(node for node in outside.node if node.name in needed)
     return around
@@ -152,15 +154,15 @@ def digest(division: Division, parts: Parts) -> str:
         flat.inputs, flat.outputs, parts.body_inputs, parts.body_outputs, parts.tail,
         division.front, division.front_checks, division.tail_checks,
     )  # fmt: skip
-    found = hashlib.sha256(json.dumps(names, sort_keys=True).encode())
+    hashed = hashlib.sha256(json.dumps(names, sort_keys=True).encode())
     for graph in (parts.body, parts.around or GraphDef()):
         # The order of nodes says nothing, and differs from one freezing to the next.
         written = (
             part.SerializeToString(deterministic=True) for part in (*graph.node, *graph.library.function)
         )
         digests = sorted(hashlib.sha256(part).digest() for part in written)
-        found.update(hashlib.sha256(b"".join(digests)).digest())
-    return found.hexdigest()
+        hashed.update(hashlib.sha256(b"".join(digests)).digest())
+    return hashed.hexdigest()
 
 
 def openvino_model(body: GraphDef, outputs: Iterable[str], folder: Path) -> openvino.Model:

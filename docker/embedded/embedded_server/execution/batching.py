@@ -118,15 +118,15 @@ class BatchingBackend:
             raise InvalidArgument(
                 f"Task size {rows} is larger than maximum input batch size {self._parameters.max_batch_size}"
             )
-        wanted = tuple(sorted(known.outputs if outputs is None else set(outputs)))
+        names = tuple(sorted(known.outputs if outputs is None else set(outputs)))
         size = self._parameters.batch_rows
         if rows <= size:
-            return self._run_batched(signature, wanted, inputs, rows)
+            return self._run_batched(signature, names, inputs, rows)
         pieces = [
-            self._run_batched(signature, wanted, _part(inputs, first, first + size), min(size, rows - first))
+            self._run_batched(signature, names, _part(inputs, first, first + size), min(size, rows - first))
             for first in range(0, rows, size)
         ]
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in wanted}
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
     def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
         """See backend.Backend.merges."""
@@ -180,7 +180,7 @@ class BatchingBackend:
             heads = [queue for queue in self._queues.values() if queue.waiting and queue.leader is None]
             if not heads:
                 return
-            queue = min(heads, key=lambda one: one.waiting[0].began)
+            queue = min(heads, key=lambda candidate: candidate.waiting[0].began)
             queue.leader = queue.waiting[0]
             queue.leader.leads = True
             self._free -= 1
@@ -271,10 +271,10 @@ class BatchingBackend:
 
 def _has_batches(signature: Signature, outputs: Sequence[str] | None) -> bool:
     """Whether the first dimension of all inputs and of the outputs wanted is one of any size."""
-    wanted = signature.outputs if outputs is None else outputs
-    if any(name not in signature.outputs for name in wanted):
+    names = signature.outputs if outputs is None else outputs
+    if any(name not in signature.outputs for name in names):
         return False
-    specs: list[TensorSpec] = [*signature.inputs.values(), *(signature.outputs[name] for name in wanted)]
+    specs: list[TensorSpec] = [*signature.inputs.values(), *(signature.outputs[name] for name in names)]
     return bool(signature.inputs) and all(spec.shape and spec.shape[0] is None for spec in specs)
 
 

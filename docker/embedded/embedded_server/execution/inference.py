@@ -38,10 +38,10 @@ class Classes:
 
     def rows(self) -> Iterator[list[tuple[bytes, float]]]:
         """Label and score of each class, for one example after the other; what is missing is empty, or 0."""
-        there = self.scores if self.labels is None else self.labels
-        assert there is not None, "a classifier has labels or scores"
-        labels = np.full(there.shape, b"", np.object_) if self.labels is None else self.labels
-        scores = np.zeros(there.shape, np.float32) if self.scores is None else self.scores
+        given = self.scores if self.labels is None else self.labels
+        assert given is not None, "a classifier has labels or scores"
+        labels = np.full(given.shape, b"", np.object_) if self.labels is None else self.labels
+        scores = np.zeros(given.shape, np.float32) if self.scores is None else self.scores
         for row_labels, row_scores in zip(labels, scores, strict=True):
             yield list(zip(row_labels.tolist(), row_scores.tolist(), strict=True))
 
@@ -82,10 +82,10 @@ class Inference:
     def classify(self, servable: Servable, signature: str, examples: Array) -> Classes:
         """Classify n serialized tf.Examples (an object array of bytes). Raises errors.ServingError."""
         known = classifier(servable, signature, self._check_method_names)
-        wanted = [name for name in (CLASSES, SCORES) if name in known.outputs]
-        outputs = self._run_on_examples(servable, "Classify", known, examples, wanted)
+        names = [name for name in (CLASSES, SCORES) if name in known.outputs]
+        outputs = self._run_on_examples(servable, "Classify", known, examples, names)
         shape = None
-        for name in wanted:
+        for name in names:
             array, dtype = outputs[name], "DT_STRING" if name == CLASSES else "DT_FLOAT"
             if array.ndim != 2:
                 raise InvalidArgument(
@@ -262,9 +262,9 @@ def _check_types(signature: Signature, inputs: Mapping[str, Array]) -> None:
             raise InvalidArgument(f"Expects input {alias} to be {spec.dtype.name} but {sent} is provided")
 
 
-def _check_outputs(signature: Signature, wanted: Sequence[str]) -> None:
+def _check_outputs(signature: Signature, outputs: Sequence[str]) -> None:
     seen: set[str] = set()
-    for alias in wanted:
+    for alias in outputs:
         if alias not in signature.outputs:
             raise InvalidArgument(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "

@@ -131,19 +131,19 @@ class OpenVinoBackend:
             return backend.run(signature, inputs, outputs)
         known = self.signatures[signature]
         check_names(known, inputs, outputs)
-        wanted = list(known.outputs) if outputs is None else list(outputs)
+        names = list(known.outputs) if outputs is None else list(outputs)
         try:
             _check_declared(known, inputs)
-            answer = program.run(inputs, wanted)
+            answer = program.run(inputs, names)
         except ServingError:
-            if set(wanted) == set(known.outputs):
+            if set(names) == set(known.outputs):
                 raise
             # What failed may not be wanted, and whether that matters is TensorFlow's to say.
             return self._hand_over(signature, inputs, outputs, _NotForBody("outputs", "some outputs only"))
         except _NotForBody as reason:
             return self._hand_over(signature, inputs, outputs, reason)
         # OpenVINO has fewer number formats than TensorFlow; clients see the signature's own.
-        return {name: answer[name].astype(known.outputs[name].dtype.numpy, copy=False) for name in wanted}
+        return {name: answer[name].astype(known.outputs[name].dtype.numpy, copy=False) for name in names}
 
     def merges(self, signature: str, inputs: Mapping[str, Array]) -> bool:
         """See backend.Backend.merges: what TensorFlow has to execute would take its neighbours along."""
@@ -237,8 +237,8 @@ class _Program:
             if tensor in self._program.conditions:
                 _check(self._program.conditions[tensor], self._precision, inputs[name])
 
-    def run(self, inputs: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
-        """Returns the outputs `wanted`. Raises _NotForBody, errors.ServingError."""
+    def run(self, inputs: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+        """Returns the outputs `names`. Raises _NotForBody, errors.ServingError."""
         program = self._program
         self._check_inputs(inputs)
         with self._body.entered():
@@ -253,20 +253,20 @@ class _Program:
                 if shapes is None:
                     raise _NotForBody("sizes", "sizes that do not fit, or that leave nothing")
             try:
-                found = self._body.run(given)
+                results = self._body.run(given)
             except CannotInfer as error:
                 _log.debug("OpenVINO refuses a request: %s", error)
                 raise _NotForBody("refused", "inputs that do not fit each other") from error
-        for tensor, array in found.items():
+        for tensor, array in results.items():
             if shapes is not None and array.shape != shapes[tensor]:
                 raise _NotForBody("result", "a result of another shape")
             if not _is_finite(array):
                 raise _NotForBody("result", "a result that is not finite")
-        values.update(found)
+        values.update(results)
         if self._around is not None:
             # All of them: what fails for one output fails a function of TensorFlow as a whole.
             self._around.tail(values)
-        return {name: values[program.outputs[name]] for name in wanted}
+        return {name: values[program.outputs[name]] for name in names}
 
     def close(self) -> None:
         """Free what all parts hold."""

@@ -118,8 +118,8 @@ class Models:
             if version is None:
                 raise InvalidArgument(f"Unrecognized servable version label: {label}")
         versions = view.served.get(name, {})
-        wanted = max(versions, default=None) if version is None else version
-        loaded = None if wanted is None else versions.get(wanted)
+        number = max(versions, default=None) if version is None else version
+        loaded = None if number is None else versions.get(number)
         if loaded is None:
             asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise NotFound(f"Servable not found for request: {asked}")

@@ -186,10 +186,12 @@ def _graphs(loaded: Loaded, signature: str) -> Iterator[GraphDef]:
     yield (loaded.session.graph if function is None else function.graph).as_graph_def()
 
 
-def _holds(graph: GraphDef | FunctionDef, wanted: Callable[[NodeDef], bool]) -> bool:
+def _holds(graph: GraphDef | FunctionDef, condition: Callable[[NodeDef], bool]) -> bool:
     if isinstance(graph, FunctionDef):
-        return any(map(wanted, graph.node_def))
-    return any(map(wanted, graph.node)) or any(_holds(one, wanted) for one in graph.library.function)
+        return any(map(condition, graph.node_def))
+    return any(map(condition, graph.node)) or any(
+        _holds(function, condition) for function in graph.library.function
+    )
 
 
 def _needs_rank(node: NodeDef) -> bool:

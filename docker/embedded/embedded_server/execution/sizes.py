@@ -60,10 +60,10 @@ class Sizes:
         if key not in self._known:
             with self._executing:  # one at a time; requests of known sizes do not wait
                 if key not in self._known:
-                    found = self._executed(given)
+                    sizes = self._executed(given)
                     if len(self._known) >= _MOST:
                         self._known = {}
-                    self._known[key] = found
+                    self._known[key] = sizes
         known = self._known.get(key, _UNKNOWN)
         return self._executed(given) if known is _UNKNOWN else known
 
@@ -94,16 +94,16 @@ def _is_size(tensor: tf.Tensor) -> bool:
     """Whether it is made of sizes, and neither a place in a tensor nor a setting such as -1 in a shape."""
     seen: set[str] = set()
     waiting = [tensor.op]
-    found = False
+    is_size = False
     while waiting:
         operation = waiting.pop()
         if operation.name in seen:
             continue
         seen.add(operation.name)
         if operation.type == "Shape":
-            found = True
+            is_size = True
             continue
         if operation.type in ("ArgMax", "TopKV2", "Pack", "ConcatV2", "Placeholder"):
             return False
         waiting.extend(given.op for given in operation.inputs)
-    return found
+    return is_size

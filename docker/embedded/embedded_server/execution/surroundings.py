@@ -137,8 +137,8 @@ def _ends_by_itself(graph: tf.Graph) -> bool:
         return [] if _is_shape_of_feed(operation) else [tensor.op.name for tensor in operation.inputs]
 
     conditions = [name for name, operation in operations.items() if operation.type == "LoopCond"]
-    found = [operations[name] for name in reached(conditions, before)]
-    return all(operation.inputs or operation.type == "Const" for operation in found)
+    earlier = [operations[name] for name in reached(conditions, before)]
+    return all(operation.inputs or operation.type == "Const" for operation in earlier)
 
 
 def _is_shape_of_feed(operation: tf.Operation) -> bool:

@@ -113,12 +113,12 @@ class TensorFlowBackend:
             raise errors.FailedPrecondition(f'Serving signature key "{signature}" not found.')
         check_names(known, inputs, outputs)
         # Sorted: clients choose the order, and each one would be kept.
-        wanted = tuple(sorted(known.outputs if outputs is None else set(outputs)))
+        names = tuple(sorted(known.outputs if outputs is None else set(outputs)))
         try:
-            call = self._calls.get((signature, wanted))
+            call = self._calls.get((signature, names))
             if call is None:
                 # Two threads may both make it; either one will do.
-                call = self._calls[signature, wanted] = self._make_call(known, wanted)
+                call = self._calls[signature, names] = self._make_call(known, names)
             self._shapes.check(known, inputs)
             return call(inputs)
         except (tf.errors.OpError, UnicodeDecodeError) as error:
@@ -134,16 +134,16 @@ class TensorFlowBackend:
         self._functions = {}
         self._session.close()
 
-    def _make_call(self, signature: Signature, wanted: tuple[str, ...]) -> _Call:
+    def _make_call(self, signature: Signature, names: tuple[str, ...]) -> _Call:
         function = self._functions.get(signature.name)
         if function is not None:
-            return _function_call(function, wanted)
-        return self._session_call(signature, wanted)
+            return _function_call(function, names)
+        return self._session_call(signature, names)
 
-    def _session_call(self, signature: Signature, wanted: tuple[str, ...]) -> _Call:
+    def _session_call(self, signature: Signature, names: tuple[str, ...]) -> _Call:
         aliases = tuple(signature.inputs)
         fed = {spec.name: alias for alias, spec in signature.inputs.items()}
-        tensors = {alias: signature.outputs[alias].name for alias in wanted}
+        tensors = {alias: signature.outputs[alias].name for alias in names}
         # A callable fetches no tensor twice, and none that is fed; signatures may name both.
         fetched = [name for name in dict.fromkeys(tensors.values()) if name not in fed]
         feeds = [signature.inputs[alias].name for alias in aliases]
@@ -151,9 +151,9 @@ class TensorFlowBackend:
 
         def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
             values = map(whole, call(*[inputs[alias] for alias in aliases]) if fetched else [])
-            found = dict(zip(fetched, values, strict=True))
+            results = dict(zip(fetched, values, strict=True))
             return {
-                alias: inputs[fed[name]] if name in fed else found[name] for alias, name in tensors.items()
+                alias: inputs[fed[name]] if name in fed else results[name] for alias, name in tensors.items()
             }
 
         return run
@@ -198,10 +198,10 @@ def session_callable(
     return call
 
 
-def _function_call(function: Any, wanted: tuple[str, ...]) -> _Call:
+def _function_call(function: Any, names: tuple[str, ...]) -> _Call:
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
         results = function(**{alias: tf.constant(array) for alias, array in inputs.items()})
-        return {alias: _array(results[alias]) for alias in wanted}
+        return {alias: _array(results[alias]) for alias in names}
 
     return run
 

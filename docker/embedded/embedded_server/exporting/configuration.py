@@ -75,7 +75,7 @@ def _objects(configuration: dict[str, Any]) -> Iterator[tuple[dict[str, Any], st
             is_layer = key in _LAYERS and "class_name" in value
             owner = _called(value) if is_layer else owner
             yield value, owner, is_layer
-            waiting.extend((value[each], each, owner) for each in reversed(value))
+            waiting.extend((value[child], child, owner) for child in reversed(value))
         elif isinstance(value, list):
             waiting.extend((item, key, owner) for item in reversed(value))
 
@@ -113,7 +113,7 @@ def _check_object(value: dict[str, Any], owner: str, owner_is: str) -> None:
 def _check_function(value: dict[str, Any], module: str | None, owner: str) -> None:
     # Keras may take either of them for the function's name.
     names = [value.get("config"), value.get("registered_name") or _FUNCTION]
-    for name in [names[0], *(each for each in names[1:] if each != _FUNCTION)]:
+    for name in [names[0], *(given for given in names[1:] if given != _FUNCTION)]:
         if not isinstance(name, str) or (module, name) not in known().functions:
             place = "" if module is None else f" of {quoted(module)}"
             raise Refused(

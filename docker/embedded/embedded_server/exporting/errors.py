@@ -19,5 +19,5 @@ def quoted(text: object) -> str:
 
 def printable(text: str) -> str:
     """`text`, which may repeat names of the file, on one line and without control characters."""
-    visible = "".join(each if each.isprintable() else " " for each in _COLOR.sub("", text))
+    visible = "".join(character if character.isprintable() else " " for character in _COLOR.sub("", text))
     return " ".join(visible.split())

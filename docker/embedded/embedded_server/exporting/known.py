@@ -103,9 +103,9 @@ def known() -> Known:
 
 def _defined_in(package: ModuleType, base: type) -> Iterator[type]:
     """The classes derived from `base` that the modules of a package of Keras define."""
-    for found in pkgutil.iter_modules(package.__path__):
-        if not found.name.endswith("_test"):
-            module = importlib.import_module(f"{package.__name__}.{found.name}")
+    for module_info in pkgutil.iter_modules(package.__path__):
+        if not module_info.name.endswith("_test"):
+            module = importlib.import_module(f"{package.__name__}.{module_info.name}")
             for _, kind in inspect.getmembers(module, inspect.isclass):
                 if issubclass(kind, base) and kind.__module__ == module.__name__:
                     yield kind

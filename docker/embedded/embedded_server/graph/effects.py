@@ -45,11 +45,11 @@ def wait_for_effects_alone(graph_def: GraphDef) -> None:
         if not waits or node.name in within or node.op in _WAYS_OUT:
             continue
         given = [r for r in node.input if not r.startswith("^")]
-        found = (
+        controls = (
             {f"^{effect}" for name in waits for effect in effects.of(name)} if node.op != "Const" else set()
         )
         del node.input[:]
-        node.input.extend([*given, *sorted(found)])
+        node.input.extend([*given, *sorted(controls)])
 
 
 class _Effects:
@@ -77,9 +77,9 @@ class _Effects:
                 if unknown:
                     waiting.extend(unknown)
                     continue
-            found = frozenset(effect for n in before for effect in self._known.get(n, ()))
+            effects = frozenset(effect for n in before for effect in self._known.get(n, ()))
             # What happens within a loop or a condition is waited for at its end.
-            self._known[node.name] = frozenset({node.name}) if found and node.op in _WAYS_OUT else found
+            self._known[node.name] = frozenset({node.name}) if effects and node.op in _WAYS_OUT else effects
         return self._known[name]
 
 

@@ -161,15 +161,15 @@ def _changed(loaded: Loaded, signature: str) -> list[str]:
         return sorted(set(states_of(graph_def)))
     origins = origins_of(graph_def)
     nodes = {node.name: node for node in graph_def.node}
-    found: dict[str, None] = {}
+    variables: dict[str, None] = {}
     for node in graph_def.node:
         if node.op in READS or node.op.startswith(OF_ONE_REQUEST) or not takes_state(node):
             continue
         changed = [origin for reference in node.input for origin in origins.get(node_of(reference), ())]
         if not changed:  # it came a way that is not followed
             return sorted(set(states_of(graph_def)))
-        found.update(dict.fromkeys(described(nodes[origin]) for origin in changed))
-    return list(found)
+        variables.update(dict.fromkeys(described(nodes[origin]) for origin in changed))
+    return list(variables)
 
 
 def _with_tables(graph_def: GraphDef, source: Source) -> list[str]:

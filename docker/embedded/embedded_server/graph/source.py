@@ -211,7 +211,7 @@ def _with_identities(
 def _types(graph_def: GraphDef, tensors: Iterable[str]) -> dict[str, int]:
     """The types of tensors; those of variables are taken without their being references."""
     graph = tf.Graph()
-    wanted = set(tensors)
+    names = set(tensors)
     needed = GraphDef(versions=graph_def.versions, library=graph_def.library)
     needed.node.extend(
         node for node in graph_def.node if not (node.op == "Identity" and "T" not in node.attr)
@@ -221,7 +221,7 @@ def _types(graph_def: GraphDef, tensors: Iterable[str]) -> dict[str, int]:
     known = {node.name for node in needed.node}
     return {
         tensor: graph.get_tensor_by_name(tensor).dtype.base_dtype.as_datatype_enum
-        for tensor in wanted
+        for tensor in names
         if node_of(tensor) in known
     }
 

@@ -70,7 +70,7 @@ def described(node: NodeDef) -> str:
 
 def origins_of(graph_def: GraphDef) -> dict[str, set[str]]:
     """Node -> the variables and tables whose handle it may give."""
-    found: dict[str, set[str]] = {
+    origins: dict[str, set[str]] = {
         node.name: {node.name}
         for node in graph_def.node
         if node.op in VARIABLES or node.op in TABLES or is_handle(node) or node.op.endswith("HandleOp")
@@ -80,11 +80,11 @@ def origins_of(graph_def: GraphDef) -> dict[str, set[str]]:
         again = False
         for node in graph_def.node:
             if node.op in HANDED_ON:
-                handed = {origin for r in node.input for origin in found.get(node_of(r), ())}
-                if not handed <= found.get(node.name, set()):
-                    found.setdefault(node.name, set()).update(handed)
+                handed = {origin for r in node.input for origin in origins.get(node_of(r), ())}
+                if not handed <= origins.get(node.name, set()):
+                    origins.setdefault(node.name, set()).update(handed)
                     again = True
-    return found
+    return origins
 
 
 def check_random(graph_def: GraphDef) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 
 def reached(names: Iterable[str], neighbours: Callable[[str], Iterable[str]]) -> set[str]:
     """`names` and what can be reached from them."""
-    found: set[str] = set()
+    visited: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in visited:
+            visited.add(name)
             waiting.extend(neighbours(name))
-    return found
+    return visited
 
 
 def node_of(reference: str) -> str:

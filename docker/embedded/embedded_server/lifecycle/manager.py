@@ -107,14 +107,14 @@ class Manager:
             return False  # what is known is known of another configuration
         waiting = False
         for name in names:
-            wanted = self._wanted.get(name, ())
-            if any(status.state == "AVAILABLE" for status in wanted):
+            numbers = self._wanted.get(name, ())
+            if any(status.state == "AVAILABLE" for status in numbers):
                 continue
             waiting = True
-            failed = [s for s in wanted if s.error_code != "OK" and (one_attempt or s.state == "END")]
-            if wanted and len(failed) == len(wanted):
+            failed = [s for s in numbers if s.error_code != "OK" and (one_attempt or s.state == "END")]
+            if numbers and len(failed) == len(numbers):
                 raise StartError(failed[0].error_message)
-            if not wanted and self._next_look is None and name in self._warned:
+            if not numbers and self._next_look is None and name in self._warned:
                 raise StartError(self._warned[name])
         return not waiting
 
@@ -123,12 +123,12 @@ class Manager:
 
         Raises FailedPrecondition, and changes nothing, for a label of a version that is not available.
         """
-        wanted = {config.name: config for config in configs}
+        configured = {config.name: config for config in configs}
         with self._lock:
-            for config in wanted.values():
+            for config in configured.values():
                 self._check_labels(config)
-            self._configs = wanted
-            self._labels = {config.name: config.labels for config in wanted.values() if config.labels}
+            self._configs = configured
+            self._labels = {config.name: config.labels for config in configured.values() if config.labels}
             self._next_look = 0.0
             self._generation += 1
             view = self._models.view

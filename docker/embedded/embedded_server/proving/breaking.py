@@ -159,7 +159,7 @@ def ordinary(
     if text_input is None:
         yield from made
         return
-    groups = [_sample_requests(*each, text_input, fitting[0]) for each in samples.items() if each[1]]
+    groups = [_sample_requests(*pair, text_input, fitting[0]) for pair in samples.items() if pair[1]]
     empty = replace(NORMAL, texts=(EMPTY_EXAMPLE,), texts_label="empty tf.Examples")
     made.append(maker.request(fitting[0], empty, 2, True))
     yield from alternating(*groups, made)
@@ -333,15 +333,15 @@ def _other_shapes(shape: tuple[int | None, ...], spec: TensorSpec) -> list[Shape
     """Shapes that the signature does not have, and ones with an open size of 0."""
     whole = _concrete(shape, 2)
     first = 1 if shape[:1] == (None,) else 0
-    found: list[Shape] = [(1, *whole), whole[:-1], whole[1:], (*whole, 1)]
+    shapes: list[Shape] = [(1, *whole), whole[:-1], whole[1:], (*whole, 1)]
     for position in range(first, len(whole)):
         size = whole[position]
         open_size = spec.shape is None or spec.shape[position] is None
         others = (0,) if open_size else (size + 1, 1 if size > 1 else 3, 0)
-        found += [(*whole[:position], other, *whole[position + 1 :]) for other in others]
+        shapes += [(*whole[:position], other, *whole[position + 1 :]) for other in others]
     return [
         other
-        for other in dict.fromkeys(found)
+        for other in dict.fromkeys(shapes)
         if other != whole and math.prod(other) <= MOST_ELEMENTS and not _fits(other, spec)
     ]
 

@@ -139,19 +139,19 @@ class _Proof:
         fitting = self._fitting_templates(maker)
         ordinary = breaking.ordinary(maker, fitting, samples, self._text_input())
         kept = self._asked_of_stock(breaking.alternating(_given(self._signature, given), ordinary))
-        self._scales = Scales.learned((each.request, each.expected) for each in kept)
+        self._scales = Scales.learned((entry.request, entry.expected) for entry in kept)
         try:
-            if not any(not isinstance(each.expected, errors.ServingError) for each in kept):
+            if not any(not isinstance(entry.expected, errors.ServingError) for entry in kept):
                 self._problem = (
                     "TensorFlow answers none of the requests that the proof makes: give some of your own"
                 )
                 raise _Decided
             kept = self._asked_of_optimized(kept)
-            kept = [each for each in kept if not isinstance(each.expected, errors.ServingError)]
+            kept = [entry for entry in kept if not isinstance(entry.expected, errors.ServingError)]
             bases = {
-                each.request.family: each.request
-                for each in reversed(kept)
-                if each.request.family in (_GIVEN, *samples)
+                entry.request.family: entry.request
+                for entry in reversed(kept)
+                if entry.request.family in (_GIVEN, *samples)
             }
             self._break(breaking.breaking(maker, self._signature, fitting, list(bases.values())))
             self._repeat(kept)
@@ -216,12 +216,12 @@ class _Proof:
     def _asked_of_optimized(self, kept: Sequence[_Kept]) -> list[_Kept]:
         """Those of `kept` that the time is enough for."""
         answered = 0
-        for number, each in enumerate(kept):
+        for number, entry in enumerate(kept):
             if answered >= _CORE_ORDINARY and self._past(_SHARES["ordinary"]):
                 return list(kept[:number])
-            answered += not isinstance(each.expected, errors.ServingError)
+            answered += not isinstance(entry.expected, errors.ServingError)
             self._requests += 1
-            self._check(each, self._ask_optimized(each.request))
+            self._check(entry, self._ask_optimized(entry.request))
         return list(kept)
 
     def _ask_stock(self, request: Request) -> Outcome:
@@ -245,8 +245,8 @@ class _Proof:
 
     def _repeat(self, kept: Sequence[_Kept]) -> None:
         for _ in range(_TIMES):
-            for each in kept[:_REPEATED]:
-                self._check(each, self._ask_optimized(each.request), "asked again")
+            for entry in kept[:_REPEATED]:
+                self._check(entry, self._ask_optimized(entry.request), "asked again")
 
     def _ask_at_once(self, kept: Sequence[_Kept]) -> None:
         order = [*kept, *kept]
@@ -261,20 +261,20 @@ class _Proof:
             return ask(self._optimized, self._signature.name, order[position].request.inputs)
 
         with ThreadPoolExecutor(_THREADS) as threads:
-            for each, actual in zip(order, threads.map(answer, range(len(order))), strict=True):
+            for entry, actual in zip(order, threads.map(answer, range(len(order))), strict=True):
                 if actual is not None:
-                    self._check(each, actual, "with other requests at the same time")
+                    self._check(entry, actual, "with other requests at the same time")
 
-    def _check(self, each: _Kept, actual: Outcome, circumstance: str = "") -> None:
+    def _check(self, entry: _Kept, actual: Outcome, circumstance: str = "") -> None:
         """Note what a comparison finds. Raises _Decided."""
-        comparison = self._compare(each, actual)
-        if each.request.ordinary:
+        comparison = self._compare(entry, actual)
+        if entry.request.ordinary:
             self._difference = max(self._difference, comparison.difference)
         if not comparison.disagreements:
             return
-        if each.request.ordinary and not circumstance:
-            self._check_stock(each)
-        label = ", ".join(part for part in (each.request.label, circumstance) if part)
+        if entry.request.ordinary and not circumstance:
+            self._check_stock(entry)
+        label = ", ".join(part for part in (entry.request.label, circumstance) if part)
         for disagreement in comparison.disagreements:
             text = f"{disagreement.text} ({label})"
             if disagreement.amount is None:
@@ -283,25 +283,30 @@ class _Proof:
             if self._worst is None or disagreement.amount > self._worst[0]:
                 self._worst = disagreement.amount, text
 
-    def _compare(self, each: _Kept, actual: Outcome) -> Comparison:
+    def _compare(self, entry: _Kept, actual: Outcome) -> Comparison:
         """Without the disagreements that TensorFlow's own indecision excuses."""
-        comparison = compare(each.request, each.expected, actual, self._scales, self._limit)
-        counted = tuple(found for found in comparison.disagreements if not self._excused(each, actual, found))
+        comparison = compare(entry.request, entry.expected, actual, self._scales, self._limit)
+        counted = tuple(
+            disagreement
+            for disagreement in comparison.disagreements
+            if not self._excused(entry, actual, disagreement)
+        )
         return Comparison(comparison.difference, counted)
 
-    def _excused(self, each: _Kept, actual: Outcome, found: Disagreement) -> bool:
-        if found.output is None or isinstance(each.expected, errors.ServingError):
+    def _excused(self, entry: _Kept, actual: Outcome, disagreement: Disagreement) -> bool:
+        if disagreement.output is None or isinstance(entry.expected, errors.ServingError):
             return False
         assert not isinstance(actual, errors.ServingError)
         return excused(
-            self._stock, self._signature.name, each.request,
-            each.expected[found.output], actual[found.output], found.output, self._rounding,
+            self._stock, self._signature.name, entry.request,
+            entry.expected[disagreement.output], actual[disagreement.output],
+            disagreement.output, self._rounding,
         )  # fmt: skip
 
-    def _check_stock(self, each: _Kept) -> None:
+    def _check_stock(self, entry: _Kept) -> None:
         """Raises _Decided if TensorFlow does not agree with itself."""
-        again = self._ask_stock(each.request)
-        if self._compare(each, again).disagreements:
+        again = self._ask_stock(entry.request)
+        if self._compare(entry, again).disagreements:
             self._problem = "TensorFlow answers the same request differently each time"
             raise _Decided
 

@@ -163,7 +163,7 @@ def _prove_precision(
 
 def read_requests(path: Path, signatures: Mapping[str, Signature]) -> dict[str, list[dict[str, Array]]]:
     """The inputs in a file of predict bodies, one a line, by signature. Raises InvalidArgument, OSError."""
-    found: dict[str, list[dict[str, Array]]] = {}
+    requests: dict[str, list[dict[str, Array]]] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         if not line.strip():
             continue
@@ -173,8 +173,8 @@ def read_requests(path: Path, signatures: Mapping[str, Signature]) -> dict[str, 
             raise errors.InvalidArgument(
                 f"line {number} of {path} is not a request for it: {error}"
             ) from error
-        found.setdefault(request.signature, []).append(dict(request.inputs))
-    return found
+        requests.setdefault(request.signature, []).append(dict(request.inputs))
+    return requests
 
 
 def read_photos(folder: Path) -> list[bytes]:

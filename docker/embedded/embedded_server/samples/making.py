@@ -113,14 +113,17 @@ class _Making:
             name: tuple(size or None for size in spec.shape or ()) for name, spec in specs.items()
         }
         tried: list[int] = []
-        wanted = [*_COLUMNS]
-        while wanted and len(tried) < _MOST_SHAPES * len(_COLUMNS):
-            tried.append(wanted.pop(0))
+        candidates = [*_COLUMNS]
+        while candidates and len(tried) < _MOST_SHAPES * len(_COLUMNS):
+            tried.append(candidates.pop(0))
             self._parts = parts, tried[-1]
             if self._answer(self._inputs(kinds, shapes, 0)) is not None:
                 return kinds, [shapes]
             # What its columns are multiplied with, TensorFlow tells.
-            wanted = [*(n for n in sizes_in(self._refusal) if n not in tried and n not in wanted), *wanted]
+            candidates = [
+                *(n for n in sizes_in(self._refusal) if n not in tried and n not in candidates),
+                *candidates,
+            ]
         self._parts = None
         return None
 
@@ -138,22 +141,22 @@ class _Making:
 
     def _shapes(self, kinds: Mapping[str, Kind]) -> list[Shapes]:
         """Up to _MOST_SHAPES that TensorFlow answers."""
-        found: list[Shapes] = []
+        fitting: list[Shapes] = []
         told: dict[int, None] = {}
         for attempt in range(2):
             for shapes in itertools.islice(templates(self._signature, told), _MOST_TRIES):
-                if shapes in found:
+                if shapes in fitting:
                     continue
                 if self._answer(self._inputs(kinds, shapes, 0)) is not None:
-                    found.append(shapes)
+                    fitting.append(shapes)
                 told.update(dict.fromkeys(sizes_in(self._refusal)))
-                if len(found) == _MOST_SHAPES or time.monotonic() > self._end:
-                    return found
-                if not found and attempt == 0 and len(told) > 3 * _MOST_SHAPES:
+                if len(fitting) == _MOST_SHAPES or time.monotonic() > self._end:
+                    return fitting
+                if not fitting and attempt == 0 and len(told) > 3 * _MOST_SHAPES:
                     break
-            if found or not told:
+            if fitting or not told:
                 break
-        return found
+        return fitting
 
     def _answered(
         self, kinds: Mapping[str, Kind], shapes: Sequence[Shapes]
@@ -286,7 +289,10 @@ def _are_alike(first: Mapping[str, Array], second: Mapping[str, Array]) -> bool:
             if not np.array_equal(array, other):
                 return False
             continue
-        a, b = (one.astype(np.complex128 if one.dtype.kind == "c" else np.float64) for one in (array, other))
+        a, b = (
+            values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
+            for values in (array, other)
+        )
         finite = np.isfinite(a)
         if not np.array_equal(finite, np.isfinite(b)):
             return False

@@ -39,7 +39,7 @@ class Parts:
 
 def find(specs: Mapping[str, TensorSpec]) -> Parts | None:
     """The parts among the inputs, if there is one way only to see some in them."""
-    found = [
+    inputs = [
         Parts(places, values, shape, size)
         for places, spec in specs.items()
         for values, other in specs.items()
@@ -49,7 +49,7 @@ def find(specs: Mapping[str, TensorSpec]) -> Parts | None:
         if _is_whole(spec) and _is_whole(last)
         and spec.shape == (None, size) and last.shape == (size,) and other.shape == (None,)
     ]  # fmt: skip
-    return found[0] if len(found) == 1 else None
+    return inputs[0] if len(inputs) == 1 else None
 
 
 def _is_whole(spec: TensorSpec) -> bool:

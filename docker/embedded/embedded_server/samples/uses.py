@@ -178,7 +178,7 @@ def _origin(tensor: tf.Tensor) -> tf.Operation:
 
 
 def _features(operation: tf.Operation, traced: Traced) -> Iterator[Feature]:
-    known = {one.name: one.node_def for one in traced.graph.get_operations()}
+    known = {node.name: node.node_def for node in traced.graph.get_operations()}
     for name, dtype, size, output in examples.features_with_outputs(operation.node_def, known):
         yield Feature(name, tf.as_dtype(dtype), size, _use(operation.outputs[output], traced))
 
@@ -228,10 +228,10 @@ def _rows_of(operation: tf.Operation) -> Iterator[int]:
 
 def _pixels(tensor: tf.Tensor) -> str | None:
     """The range that the arithmetic on pixels expects, if that says so."""
-    for operation, given in _followed(tensor, lambda one, _: one.type in _PIXELS_KEPT):
-        found = _range_by(operation, given)
-        if found is not None:
-            return found
+    for operation, given in _followed(tensor, lambda user, _: user.type in _PIXELS_KEPT):
+        pixel_range = _range_by(operation, given)
+        if pixel_range is not None:
+            return pixel_range
     return None
 
 
@@ -259,7 +259,9 @@ def _range_by(operation: tf.Operation, given: tf.Tensor) -> str | None:
 def _other_input(operation: tf.Operation, given: tf.Tensor) -> np.ndarray[Any, Any] | None:
     """The constant that the operation computes with."""
     position = {"FusedBatchNorm": 3, "FusedBatchNormV3": 3, "ClipByValue": 2}.get(operation.type)
-    others = [one for one in operation.inputs if one is not given] if position is None else []
+    others = (
+        [candidate for candidate in operation.inputs if candidate is not given] if position is None else []
+    )
     if position is not None:
         others = [operation.inputs[position]]
     elif operation.type not in ("Mul", "RealDiv", "Div", "Sub", "Minimum") or len(others) != 1:
@@ -280,10 +282,10 @@ def _followed(
     count = 0
     while waiting and count < _MOST_FOLLOWED:
         following: list[tf.Tensor] = []
-        for one in waiting:
-            for operation in _users(one):
+        for entry in waiting:
+            for operation in _users(entry):
                 count += 1
-                yield operation, one
+                yield operation, entry
                 for output in _reached_by(operation, hands_on):
                     if output.name not in seen:
                         seen.add(output.name)

@@ -150,12 +150,16 @@ class Filler:
 
     def _example(self, features: Sequence[Feature], seed: int) -> bytes:
         message = example_pb2.Example()
-        for one in features:
-            values = message.features.feature[one.name]
-            dtype = np.dtype(np.object_) if one.dtype.name == "string" else np.dtype(one.dtype.as_numpy_dtype)
-            spec = TensorSpec(one.name, DataType(one.dtype.name, dtype), (one.size,))
-            kind = self.kinds(one.name, spec, one.use)[0]
-            array = self.filled(one.name, spec, one.use, kind, (one.size,), seed).ravel()
+        for feature in features:
+            values = message.features.feature[feature.name]
+            dtype = (
+                np.dtype(np.object_)
+                if feature.dtype.name == "string"
+                else np.dtype(feature.dtype.as_numpy_dtype)
+            )
+            spec = TensorSpec(feature.name, DataType(feature.dtype.name, dtype), (feature.size,))
+            kind = self.kinds(feature.name, spec, feature.use)[0]
+            array = self.filled(feature.name, spec, feature.use, kind, (feature.size,), seed).ravel()
             if dtype == np.object_:
                 values.bytes_list.value.extend(array.tolist())
             elif dtype.kind == "i":
@@ -196,8 +200,8 @@ class Filler:
 def _size_told(refusal: str, height: int, width: int) -> tuple[int, int] | None:
     shapes = _SHAPES.search(refusal)
     if shapes is not None:
-        had, wanted = ([int(shapes[n]) for n in numbers] for numbers in ((1, 2), (3, 4)))
-        sides = [side * w / h for side, w, h in zip((height, width), wanted, had, strict=True) if h]
+        had, expected = ([int(shapes[n]) for n in numbers] for numbers in ((1, 2), (3, 4)))
+        sides = [side * w / h for side, w, h in zip((height, width), expected, had, strict=True) if h]
         # Crops around the middle of odd sides are a pixel larger.
         whole = [int(side) if side == int(side) else 2 * round(side / 2) for side in sides]
         if len(whole) == 2 and all(0 < side <= _LARGEST_SIDE for side in whole):

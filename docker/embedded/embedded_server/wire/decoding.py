@@ -139,7 +139,7 @@ def _column(values: list[Any], dtype: DataType, key: str) -> Array:
         shape = _checked_shape(values[0], dtype)
         index = _first_bad(values, shape, dtype)
         bad_shape = _checked_shape(values[index], dtype)
-        size, bad_size = (int(np.prod(each, dtype=np.int64)) for each in (shape, bad_shape))
+        size, bad_size = (int(np.prod(sizes, dtype=np.int64)) for sizes in (shape, bad_shape))
         if bad_size != size:
             raise InvalidArgument(f"Expecting tensor size: {size} but got: {bad_size}")
         if bad_shape != shape:

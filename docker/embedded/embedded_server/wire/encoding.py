@@ -57,10 +57,10 @@ def encode_classes(labels: Array | None, scores: Array | None) -> bytes:
 
     labels, scores: n x c each, or None for what the model does not say.
     """
-    there = scores if labels is None else labels
-    assert there is not None, "a classifier has labels or scores"
-    rows = np.full(there.shape, "", np.object_) if labels is None else _text(labels, _as_text)
-    numbers = np.zeros(there.shape, np.float32) if scores is None else scores
+    given = scores if labels is None else labels
+    assert given is not None, "a classifier has labels or scores"
+    rows = np.full(given.shape, "", np.object_) if labels is None else _text(labels, _as_text)
+    numbers = np.zeros(given.shape, np.float32) if scores is None else scores
     results = [
         list(zip(row_labels, _numbers(row_scores), strict=True))
         for row_labels, row_scores in zip(rows.tolist(), numbers, strict=True)

@@ -73,10 +73,10 @@ def _values(name: str, content: list[Any]) -> tuple[str | None, list[Any]]:
     """The kind of a feature ("bytes", "float", "int64"; None where it has no values), and its values."""
     kind, values = None, []
     for element in content:
-        found, value = _value(name, element)
-        if kind not in (None, found):
+        value_kind, value = _value(name, element)
+        if kind not in (None, value_kind):
             raise InvalidArgument(f"Unexpected element type in feature: {name} expecting type: {kind}")
-        kind = found
+        kind = value_kind
         values.append(value)
     return kind, values
 

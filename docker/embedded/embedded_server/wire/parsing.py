@@ -138,10 +138,10 @@ def _parse_leniently(body: bytes) -> Any:
 
 
 def _first_of_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    first: dict[str, Any] = {}
     for name, value in members:
-        found.setdefault(name, value)
-    return found
+        first.setdefault(name, value)
+    return first
 
 
 def _members(value: Any) -> int:
