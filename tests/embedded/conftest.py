@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,57 @@ def photo_server(models: Path) -> Iterator[object]:
 
     with Server("--model_name=photos", f"--model_base_path={models / 'photos'}") as server:
         yield server
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """What a payload creates."""
+    return tmp_path / "marker"
+
+
+@pytest.fixture
+def hostile(marker: Path) -> Iterator[type]:
+    """A custom layer that Keras knows, so that only the export refuses it."""
+    import keras
+
+    with keras.saving.CustomObjectScope({}):
+        known = keras.saving.get_custom_objects()
+        before = dict(known)
+
+        @keras.saving.register_keras_serializable("Custom", "Hostile")
+        class Hostile(keras.layers.Layer):
+            def __init__(self, **options: Any) -> None:
+                super().__init__(**options)
+                marker.touch()
+
+            def call(self, x: Any) -> Any:
+                return x
+
+        yield Hostile
+        known.clear()
+        known.update(before)
+
+
+@pytest.fixture(scope="module")
+def adders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 1, 2 and 3 of a model that adds its version."""
+    import saved_models
+    from embedded_server.config.flags import parse_flags
+    from embedded_server.lifecycle.loading import prepare
+
+    prepare(parse_flags(["--model_base_path=/none"]))
+    folder = tmp_path_factory.mktemp("adders")
+    for number in (1, 2, 3):
+        saved_models.write_adder(folder / str(number), number)
+    return folder
+
+
+@pytest.fixture
+def served(tmp_path: Path, adders: Path) -> Iterator[object]:
+    """A manager to start in this process."""
+    from managed import Served
+
+    served = Served(tmp_path, adders)
+    yield served
+    if served.manager is not None:
+        served.manager.stop()

@@ -109,3 +109,10 @@ def saved(*done: Record) -> dict[str, Any]:
     content: dict[str, Any] = strict(as_json(record.content(done)))
     assert_valid(content)
     return content
+
+
+def only(done: Record) -> dict[str, Any]:
+    """The same of its single run."""
+    run: dict[str, Any]
+    (run,) = saved(done)["runs"]
+    return run

@@ -2,88 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.lib.common import processes
-from tasks.lib.common.errors import EnvironmentBuildError, OptimizeError
+from tasks.lib.common.errors import EnvironmentBuildError
 from tasks.lib.common.settings import Settings
 from tasks.lib.embedded import environment
+from tests.helpers.environments import Project
 from tests.helpers.standin import ROOT, wait_for
-
-
-def make_wheel(folder: Path, version: str) -> Path:
-    """A wheel of the package `tiny`, whose only module knows its version."""
-    name = f"tiny-{version}.dist-info"
-    files = {
-        "tiny.py": f"VERSION = {version!r}\n",
-        f"{name}/METADATA": f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n",
-        f"{name}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    lines = []
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(sha256(text.encode()).digest()).rstrip(b"=").decode()
-        lines.append(f"{path},sha256={digest},{len(text)}\n")
-    files[f"{name}/RECORD"] = "".join(lines) + f"{name}/RECORD,,\n"
-    wheel = folder / f"tiny-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(path, text)
-    return wheel
-
-
-class Project:
-    """A project folder with a lock of its own, and wheels that pip finds without any index."""
-
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self.settings = replace(settings, paths=replace(settings.paths, root=folder))
-        self.folder = folder
-        self.wheels = folder / "wheels"
-        self.wheels.mkdir()
-        self.programs = folder / environment.SOURCES
-        self.programs.mkdir(parents=True)
-        self.lock("1.0")
-
-    def lock(self, version: str, digest: str | None = None) -> None:
-        digest = digest or sha256(make_wheel(self.wheels, version).read_bytes()).hexdigest()
-        (self.folder / environment.LOCK).write_text(f"tiny=={version} --hash=sha256:{digest}\n")
-
-    def program(self, name: str, code: str) -> None:
-        (self.programs / f"{name}.py").write_text(code)
-
-    def installed(self) -> str:
-        code = "import tiny; print(tiny.VERSION)"
-        return subprocess.check_output([environment.python(self.settings), "-c", code], text=True).strip()
-
-    def jobs(self) -> list[processes.Identity]:
-        return processes.carriers(processes.marker(self.settings.paths.state, "job", ""))
-
-
-@pytest.fixture
-def project(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Project:
-    one = Project(tmp_path, settings)
-    for name in list(os.environ):
-        if name.startswith("PIP_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(one.wheels))
-    return one
 
 
 def test_it_is_built_once(
@@ -330,89 +268,3 @@ def test_pip_can_serve_other_environments_from_22_3(
 ) -> None:
     monkeypatch.setattr(environment, "version", lambda name: version)
     assert environment._pip_serves_others() is able
-
-
-def test_dry_prints_and_does_nothing(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    environment.ensure(replace(project.settings, dry=True))
-    assert capsys.readouterr().err.count("$ ") == 2
-    assert not project.settings.paths.environment.exists()
-    assert not project.settings.paths.state.exists()
-
-
-def test_run_returns_stdout(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    project.program(
-        "hello", "import sys, tiny; print(tiny.VERSION, *sys.argv[1:]); print('note', file=sys.stderr)"
-    )
-    assert environment.run(project.settings, "hello", ["--a=1", "b c"], "greeting") == "1.0 --a=1 b c\n"
-    assert (
-        "$ PYTHONPATH=docker/embedded environment/bin/python -m hello --a=1 'b c'" in capsys.readouterr().err
-    )
-    assert (project.settings.paths.state / "logs" / "hello.log").read_text() == "note\n"
-
-
-def test_runs_about_different_things_have_their_own_logs(project: Project) -> None:
-    program = """\
-        import pathlib, sys, time
-        print(sys.argv[1], file=sys.stderr, flush=True)
-        pathlib.Path(sys.argv[1]).touch()
-        while not pathlib.Path(sys.argv[2]).exists():
-            time.sleep(0.01)
-        print(sys.argv[1], file=sys.stderr)
-        """
-    project.program("pair", textwrap.dedent(program))
-
-    def run(name: str, other: str) -> None:
-        environment.run(project.settings, "pair", [name, other], "waiting", about=name)
-
-    environment.ensure(project.settings)
-    with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(run, "one", "two"), pool.submit(run, "two", "one")]:
-            done.result(30)
-    logs = project.settings.paths.state / "logs"
-    assert {log.name: log.read_text() for log in logs.glob("pair*")} == {
-        "pair.one.log": "one\none\n",
-        "pair.two.log": "two\ntwo\n",
-    }
-
-
-@pytest.mark.parametrize(
-    ("code", "problem"),
-    [
-        (
-            "import sys; print('one', file=sys.stderr); sys.exit('the model is too odd.')",
-            "the model is too odd.",
-        ),
-        (
-            "import os; os.kill(os.getpid(), 9)",
-            "it was ended by SIGKILL (the system kills with it when memory",
-        ),
-        ("raise SystemExit(4)", "it ended with status 4 and said nothing"),
-    ],
-)
-def test_run_raises_what_it_is_told_to(
-    project: Project, capsys: pytest.CaptureFixture[str], code: str, problem: str
-) -> None:
-    project.program("fails", code)
-    with pytest.raises(OptimizeError) as caught:
-        environment.run(project.settings, "fails", [], "converting", OptimizeError)
-    assert caught.value.problem.startswith(f"converting failed: {problem}")
-    assert "state/logs/fails.log" in caught.value.remedy
-
-
-def test_execute_tells_how_it_ended(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    project.program("refuses", "import sys; print('first\\n the reason \\n', file=sys.stderr); sys.exit(3)")
-    ended = environment.execute(project.settings, "refuses", [], "converting", about="net")
-    assert (ended.status, ended.output, ended.last_line) == (3, "", "the reason")
-    assert ended.log.name == "refuses.net.log"
-    assert "the reason" not in capsys.readouterr().err
-
-
-def test_a_long_reason_is_told_in_full() -> None:
-    line = "missing: " + ", ".join(f"variables/part-{n:03}" for n in range(80))
-    assert environment.ending(1, f"notes\n{line}.\n") == line
-
-
-def test_an_endless_reason_ends_with_a_word() -> None:
-    told = environment.ending(1, "words " * 1000)
-    assert len(told) <= environment.LONGEST_REASON
-    assert told.endswith("words [...]")
