@@ -31,6 +31,7 @@ CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any serve
         "rate": "open loop: requests per second, sent on schedule; default: closed loop",
         "ci-width": "measure until the interval is this narrow; default: the setting benchmark.ci_width (2%)",
         "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
+        "instances": "processes of each server that is started; default: the setting benchmark.instances",
         "min-ratio": "exit with 2 if the candidate is reliably less than this many times as fast",
         "max-difference": "allowed between answers: NUMBER or OUTPUT=NUMBER; default: that of optimize",
         "rtol": "allowed relative to the baseline: |a-b| <= max-difference + rtol|a|",
@@ -53,6 +54,7 @@ def benchmark(
     rate: str = "",
     ci_width: str = "",
     max_seconds: str = "",
+    instances: str = "",
     min_ratio: str = "",
     max_difference: Sequence[str] | None = None,
     rtol: Sequence[str] | None = None,
@@ -81,7 +83,7 @@ def benchmark(
         inputs=inputs,
         signature=signature,
         pixels=pixels,
-        plan=flags.plan(settings, rate, ci_width, max_seconds),
+        plan=flags.plan(settings, rate, ci_width, max_seconds, instances),
         protocol=protocol,
         connections=flags.connections(connections, open_loop=bool(rate)),
         max_difference=max_difference or [],
@@ -104,10 +106,7 @@ def show(c: Context, result: str, format: str = "text") -> None:
 
 @task(positional=["first", "second"], help={"first": RESULT, "second": "another one", "format": FORMATS})
 def compare(c: Context, first: str, second: str, format: str = "text") -> None:
-    """Set two saved benchmarks side by side, and say what makes them hard to compare.
-
-    They were not measured in alternation: a difference may be the machine's.
-    """
+    """Set two saved benchmarks side by side, and say what makes them hard to compare."""
     from tasks.lib.common.tables import check_format
     from tasks.lib.results import shown
 

@@ -37,7 +37,7 @@ from tasks.lib.common import tables  # noqa: E402
 from tasks.lib.common.settings import Plan  # noqa: E402
 from tasks.lib.measure import stats  # noqa: E402
 from tasks.lib.measure.load import Block, Load, Prepared  # noqa: E402
-from tasks.lib.measure.rounds import Rounds, medians, rates, run_rounds, turns  # noqa: E402
+from tasks.lib.measure.rounds import Instance, Rounds, medians, rates, run_rounds, turns  # noqa: E402
 from tests.benchmarks.peers import contract, environments  # noqa: E402
 from tests.helpers.scripted import free_port  # noqa: E402
 from tests.integration.conftest import Suite  # noqa: E402
@@ -230,7 +230,7 @@ def measured(
         prepared = {name: [load.prepare(body) for body in bodies] for name, load in loads}
         for name, load in loads:
             load.send_closed_loop(turns(prepared[name], plan.block))
-        return run_rounds(loads, prepared, plan.block, plan, lambda done: len(done) >= rounds)
+        return run_rounds([Instance(loads, prepared)], plan.block, plan, lambda done: len(done) >= rounds)
 
 
 def table(rounds: Rounds) -> list[dict[str, object]]:

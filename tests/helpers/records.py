@@ -61,7 +61,7 @@ COMPARED = Verdict(
     scored(12, 0.009),
     {BASELINE: SLOW, CANDIDATE: FAST},
     {
-        "p50": Comparison(stats.Interval(2.41, 2.37, 2.45), 0.013),
+        "p50": Comparison(stats.Interval(2.41, 2.37, 2.45), 0.013, 2.0, 2),
         "throughput": Comparison(stats.Interval(2.4, 2.35, 2.44), 0.02),
         "p90": Comparison(stats.Interval(2.3, 2.2, 2.4), 0.05),
         "p99": None,
@@ -75,6 +75,7 @@ COMPARED = Verdict(
         (0.031212345, 0.0312, 0.013012345, 0.013) * 4,
         (31.6, 31.6, 75.812345, 75.79) * 4,
     ),
+    instances=2,
 )
 DIFFERENT = Verdict(STOCK, OPTIMIZED, scored(9, math.inf), {}, {}, PLAN, (), ())
 DONE = Record(

@@ -26,6 +26,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUICK = {
     "INVOKE_BENCHMARK_MAX_SECONDS": "0",
+    "INVOKE_BENCHMARK_INSTANCES": "1",
     "INVOKE_BENCHMARK_BLOCK_REQUESTS": "12",
     "INVOKE_BENCHMARK_BLOCK_SECONDS": "0.05",
     "INVOKE_BENCHMARK_WARMUP_SECONDS": "0",

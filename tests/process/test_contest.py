@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tasks.lib.benchmark import contest, outcome
+from tasks.lib.benchmark import contest, instances, outcome
 from tasks.lib.benchmark.contest import Contest
 from tasks.lib.common import hardware, pinning
 from tasks.lib.common.errors import CannotGain, GateFailed, NotComparable, ServerError, SuiteError
@@ -70,6 +70,44 @@ def test_a_version_takes_part(checkout: Checkout) -> None:
     assert [one.model for one in (done.verdict.baseline, done.verdict.candidate)] == ["net@1", "net@2"]
     assert done.verdict.agreement.holds
     assert checkout.processes() == []
+
+
+def test_several_processes_of_each_server_take_part(checkout: Checkout) -> None:
+    standin.model(checkout.settings.paths.models.parent, version=2)
+    standin.model(checkout.settings.paths.models.parent, version=3)
+    first, second = run(checkout, "net@1", "net@2", "net@3", plan={"instances": 3})
+    assert first.verdict is not None
+    assert second.verdict is not None
+    assert first.verdict.instances == second.verdict.instances == 3
+    assert len(first.verdict.round_ratios) == 3, "one round of each pair, although the time was up"
+    assert first.verdict.baseline.instances == second.verdict.baseline.instances
+    for done in (first.verdict, second.verdict):
+        assert len({*done.baseline.instances, *done.candidate.instances}) == 6
+    assert "in 3 rounds of 3 processes of each server" in "".join(record.content([first])["runs"][0]["notes"])
+    assert checkout.processes() == []
+
+
+def test_an_address_meets_every_process_of_the_other(checkout: Checkout) -> None:
+    elsewhere = replace(checkout.settings.paths, state=checkout.settings.paths.state / "elsewhere")
+    mine = LocalEngine(replace(checkout.settings, paths=elsewhere), command=standin.command())
+    theirs = mine.start(checkout.model, Variant("stock", "tensorflow", "f32"))
+    [done] = run(checkout, theirs.url, "stock", plan={"instances": 2})
+    assert done.verdict is not None
+    assert (done.verdict.instances, done.verdict.baseline.further) == (2, ())
+    assert len(done.verdict.candidate.instances) == 2
+    assert mine.servers() == [theirs]
+    mine.stop(theirs, 0)
+
+
+def test_there_are_fewer_processes_where_the_memory_is_too_small(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = iter([100, 80, 80, 30, 30])  # two pairs, of 20 and 50; a third one would need 75
+    monkeypatch.setattr(instances, "_available", lambda: next(left))
+    [done] = run(checkout, "stock", "stock", plan={"instances": 4})
+    assert done.verdict is not None
+    assert done.verdict.instances == 2
+    assert "the memory suffices for 2 of 4 processes of each server" in capsys.readouterr().err
 
 
 def test_a_server_of_another_user_takes_part(checkout: Checkout) -> None:

@@ -17,7 +17,7 @@ from tasks.lib.optimize import optimize
 from tasks.pipeline import pipeline
 from tests.helpers.standin import ROOT, Checkout, checkout_with_standin
 
-BENCHMARK = {"max_seconds": "0", "block_requests": "2", "warmup_seconds": "0"}
+BENCHMARK = {"max_seconds": "0", "instances": "1", "block_requests": "2", "warmup_seconds": "0"}
 
 
 @pytest.fixture

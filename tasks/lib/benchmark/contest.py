@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tasks.lib.benchmark import contestants
+from tasks.lib.benchmark import contestants, instances
 from tasks.lib.benchmark.contestants import Asked
 from tasks.lib.client import inputs
 from tasks.lib.client.rest import client_for
@@ -29,7 +29,7 @@ from tasks.lib.engines.choose import choose
 from tasks.lib.measure import agreement, paired, stats, verdict
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Load
-from tasks.lib.measure.rounds import Rounds, medians, run_rounds, timeline, warmed_up
+from tasks.lib.measure.rounds import Instance, Rounds, medians, run_rounds, timeline, warmed_up
 from tasks.lib.measure.tolerance import Tolerances
 from tasks.lib.measure.verdict import Contestant, Verdict
 from tasks.lib.models import obtain, samples, store, user_requests
@@ -103,10 +103,17 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     )
     comparison = _Run(settings, contest, protocol, engine, models, pinned, hardware.detect(), left_out)
     with ExitStack() as stack:
-        against = None if baseline is None else stack.enter_context(comparison.up(baseline))
+        if baseline is None:
+            for entry in candidates:
+                with comparison.up(entry) as contestant:
+                    yield from comparison.measured(None, contestant)
+            return
+        first = instances.Started(baseline, comparison.up, stack)
         for entry in candidates:
-            with comparison.up(entry) as contestant:
-                yield from comparison.measured(against, contestant)
+            with ExitStack() as own:
+                both = first, instances.Started(entry, comparison.up, own)
+                instances.start(both, contest.plan.instances, contest.plan.seed)
+                yield from comparison.measured(*(side.contestant for side in both))
 
 
 def _without_gain(
@@ -166,10 +173,10 @@ class _Run:
     """As it was at the beginning."""
     left_out: tuple[LeftOut, ...]
 
-    def up(self, asked: Asked) -> AbstractContextManager[Contestant]:
+    def up(self, asked: Asked, *, another: bool = False) -> AbstractContextManager[Contestant]:
         model = None if asked.urls else self.models[asked.reference or self.contest.model]
         engine = None if asked.urls else self.engine
-        return contestants.up(self.settings, asked, engine, model, self.protocol)
+        return contestants.up(self.settings, asked, engine, model, self.protocol, another=another)
 
     def measured(self, baseline: Contestant | None, candidate: Contestant) -> Iterator[record.Record]:
         """One record for each number of connections."""
@@ -320,13 +327,13 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
 
     def enough(done: Rounds) -> bool:
         p50s.extend(medians(done[len(p50s) :], [label]))
-        return len(done) >= verdict.FEWEST and stats.ratio_interval(p50s).width <= plan.ci_width
+        return len(done) >= verdict.FEWEST and stats.serial_interval(p50s)[0].width <= plan.ci_width
 
     with Load(contestant.urls, plan.timeout, plan.connections) as load:
         requests = {label: [load.prepare(body) for body in bodies]}
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
             warmup = warmed_up({label: [load]}, bodies, plan)
-            rounds = run_rounds([(label, load)], requests, plan.block, plan, enough, bar.update)
+            rounds = run_rounds([Instance([(label, load)], requests)], plan.block, plan, enough, bar.update)
     measured = verdict.measure([block for finished in rounds for block in finished[label]])
     return record.Alone(contestant, measured, len(rounds), timeline(rounds), warmup)
 

@@ -118,18 +118,24 @@ def protocol(asked: Sequence[Asked], chosen: str | None) -> str:
 
 @contextmanager
 def up(
-    settings: Settings, asked: Asked, engine: Engine | None, model: Model | None, protocol: str
+    settings: Settings,
+    asked: Asked,
+    engine: Engine | None,
+    model: Model | None,
+    protocol: str,
+    *,
+    another: bool = False,
 ) -> Iterator[Contestant]:
     """The contestant that is asked for, answering. If its server was started here, it is stopped again.
 
     `engine` and `model` are None where an address is asked for; a server of this suite is asked over
-    `protocol`.
+    `protocol`. With `another` a further process is started, although one is up.
     """
     if engine is None or model is None:
         yield _theirs(settings, asked)
         return
     variant = variants.find(settings, asked.variant, engine.name)
-    server, is_new = start.bring_up(settings, engine, model, variant, temporary=True)
+    server, is_new = start.bring_up(settings, engine, model, variant, temporary=True, another=another)
     try:
         url = server.grpc_url if protocol == GRPC else server.url
         yield _ours(asked, server, url, model, engine.conditions(server))

@@ -13,6 +13,7 @@ from tasks.lib.common.values import number, share, whole_number
 from tasks.lib.measure import tolerance
 from tasks.lib.models import samples
 
+MOST_INSTANCES = 50
 MOST_CONNECTIONS = 1000
 """More need more open files than most systems allow."""
 CONNECTIONS_IN_OPEN_LOOP = "64"
@@ -78,7 +79,7 @@ def connections(text: str, *, open_loop: bool) -> list[int]:
     return list(dict.fromkeys(whole_number(part, "--connections", 1, MOST_CONNECTIONS) for part in listed))
 
 
-def plan(settings: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan:
+def plan(settings: Settings, rate: str, ci_width: str, max_seconds: str, instances: str) -> Plan:
     """The plan in the settings, changed by flags that are not empty. Raises SettingError."""
     chosen = settings.benchmark.plan
     if rate:
@@ -87,4 +88,6 @@ def plan(settings: Settings, rate: str, ci_width: str, max_seconds: str) -> Plan
         chosen = replace(chosen, ci_width=share(ci_width, "--ci-width"))
     if max_seconds:
         chosen = replace(chosen, max_seconds=number(max_seconds, "--max-seconds"))
+    if instances:
+        chosen = replace(chosen, instances=whole_number(instances, "--instances", 1, MOST_INSTANCES))
     return chosen

@@ -128,6 +128,11 @@ class Plan:
     """Requests per second that arrive whatever the server does (open loop); None for closed loop."""
     protocol: str = REST
     """One of PROTOCOLS, or MIXED."""
+    min_seconds: float = 0.0
+    """Measuring goes on for so long at least: what lasts for some seconds, such as which CPU a server has,
+    would otherwise decide a verdict on fast servers."""
+    instances: int = 1
+    """Servers that this suite starts are measured in so many processes each, if the memory suffices."""
     block_seconds: float = 1.0
     """Open loop: requests arrive for so long until the queue that they make may empty itself."""
 
@@ -259,6 +264,8 @@ def read(config: Table, root: Path) -> Settings:
                 block_seconds=source.number("benchmark", "block_seconds", minimum=0.01),
                 warmup_seconds=source.number("benchmark", "warmup_seconds"),
                 seed=source.whole("benchmark", "seed"),
+                min_seconds=source.number("benchmark", "min_seconds"),
+                instances=source.whole("benchmark", "instances", minimum=1),
                 timeout=source.number("benchmark", "timeout", minimum=0.1),
             ),
         ),

@@ -13,19 +13,9 @@ from dataclasses import replace
 from tasks.lib.common.settings import Plan
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Load
-from tasks.lib.measure.rounds import run_rounds, warmed_up
-from tasks.lib.measure.verdict import (
-    BASELINE,
-    CANDIDATE,
-    CONTROL,
-    NEW,
-    OLD,
-    TWIN,
-    Contestant,
-    Verdict,
-    conclude,
-    until_narrow,
-)
+from tasks.lib.measure.rounds import Instance, run_rounds, warmed_up
+from tasks.lib.measure.verdict import HALVES, Contestant, Verdict, conclude, until_narrow
+from tasks.lib.measure.warmup import BLOCK, Warmup
 
 
 def judge(
@@ -46,15 +36,42 @@ def judge(
         return Verdict(baseline, candidate, agreement, {}, {}, plan, (), ())
     # All get the same mix of samples, or the ratio would also compare the samples.
     half = plan.block // 2
+    number = _pairs(baseline, candidate)
     with ExitStack() as stack:
-        sides = {BASELINE: baseline, CONTROL: baseline, CANDIDATE: candidate, TWIN: candidate}
-        loads = [
-            (label, stack.enter_context(Load(side.urls, plan.timeout, plan.connections)))
-            for label, side in sides.items()
-        ]
-        requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
-        by_label = dict(loads)
-        servers = {labels[0]: [by_label[label] for label in labels] for labels in (OLD, NEW)}
-        warmup = warmed_up(servers, samples, plan)
-        rounds = run_rounds(loads, requests, half, plan, until_narrow(plan), progress)
-    return replace(conclude(baseline, candidate, agreement, rounds, plan), warmup=warmup)
+        instances, warmups = [], []
+        for urls in zip(_of(baseline, number), _of(candidate, number), strict=True):
+            loads = [
+                (label, stack.enter_context(Load(side, plan.timeout, plan.connections)))
+                for side, labels in zip(urls, HALVES, strict=True)
+                for label in labels
+            ]
+            requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
+            instances.append(Instance(loads, requests))
+        # Several instances share the time, so that many do not take many times as long.
+        shared = replace(plan, warmup_seconds=plan.warmup_seconds / number)
+        block = BLOCK if number == 1 else BLOCK // 2
+        for instance in instances:
+            by_label = dict(instance.loads)
+            servers = {labels[0]: [by_label[label] for label in labels] for labels in HALVES}
+            warmups.append(warmed_up(servers, samples, shared, block))
+        rounds = run_rounds(instances, half, plan, until_narrow(plan, number), progress)
+    verdict = conclude(baseline, candidate, agreement, rounds, plan, number)
+    return replace(verdict, warmup=_joined(warmups))
+
+
+def _pairs(*sides: Contestant) -> int:
+    """How many pairs of instances there are. A server that was given by address is in each of them."""
+    return min((len(side.instances) for side in sides if side.further), default=1)
+
+
+def _of(contestant: Contestant, number: int) -> tuple[tuple[str, ...], ...]:
+    """The addresses of its instance in each of so many pairs."""
+    return contestant.instances[:number] if contestant.further else (contestant.urls,) * number
+
+
+def _joined(warmups: Sequence[Warmup]) -> Warmup:
+    return Warmup(
+        all(warmup.steady for warmup in warmups),
+        max(warmup.requests for warmup in warmups),
+        sum(warmup.seconds for warmup in warmups),
+    )

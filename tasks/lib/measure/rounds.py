@@ -33,28 +33,46 @@ class Timeline:
     """Requests per second that succeeded."""
 
 
+@dataclass(frozen=True)
+class Instance:
+    """One process of each contestant, to be measured against each other."""
+
+    loads: Sequence[tuple[str, Load]]
+    """By label."""
+    requests: Mapping[str, Sequence[Prepared]]
+    """By label, all in one order."""
+
+
 def run_rounds(
-    loads: Sequence[tuple[str, Load]],
-    requests: Mapping[str, Sequence[Prepared]],
+    instances: Sequence[Instance],
     size: int,
     plan: Plan,
     enough: Callable[[Rounds], bool],
     progress: Callable[[float], object] = lambda seconds: None,
 ) -> list[dict[str, list[Block]]]:
-    """Measure rounds of labelled loads until `enough` or the time is up.
+    """Measure rounds until `enough` or the time is up. Round r is of instance r modulo their number.
 
-    `requests` holds, by label, the prepared requests, all labels' in one order. Every block sends `size` of
-    them; the next blocks go on where the last ones ended, all labels alike, so that all get their turn.
+    Measuring ends after whole turns of all instances, unless the time is up. Every block sends `size`
+    requests; the next blocks go on where the last ones ended, all labels alike, so that all requests get
+    their turn.
     `progress` is told after each round how many seconds it took. Raises NoAnswer if a whole block failed:
     then there is nothing to compare.
     """
     shuffle = random.Random(plan.seed)
     send = sending(plan)
-    order = list(loads)
+    orders = [list(instance.loads) for instance in instances]
     rounds: list[dict[str, list[Block]]] = []
-    begun = time.monotonic()
-    deadline = begun + plan.max_seconds
-    while len(rounds) < 2 or (time.monotonic() < deadline and not enough(rounds)):
+    begun = start = time.monotonic()
+    while len(rounds) < max(2, len(instances)) or (
+        begun < start + plan.max_seconds
+        and (
+            len(rounds) % len(instances)
+            or begun < start + min(plan.min_seconds, plan.max_seconds)
+            or not enough(rounds)
+        )
+    ):
+        number = len(rounds) % len(instances)
+        requests, order = instances[number].requests, orders[number]
         shuffle.shuffle(order)
         blocks: dict[str, list[Block]] = {}
         for half, labelled in enumerate((order, order[::-1])):
@@ -82,9 +100,14 @@ def sending(plan: Plan) -> Callable[[Load, Sequence[Prepared], random.Random], B
     return send
 
 
-def warmed_up(servers: Mapping[str, Sequence[Load]], samples: Sequence[bytes], plan: Plan) -> Warmup:
-    """Send each server the JSON bodies `samples`, as `plan` sends them, until its latency is steady."""
-    size = BLOCK if plan.rate is not None else max(BLOCK, 2 * plan.connections)
+def warmed_up(
+    servers: Mapping[str, Sequence[Load]], samples: Sequence[bytes], plan: Plan, block: int = BLOCK
+) -> Warmup:
+    """Send each server the JSON bodies `samples`, as `plan` sends them, until its latency is steady.
+
+    `block` is the number of requests of a block, or two for each connection if those are more.
+    """
+    size = block if plan.rate is not None else max(block, 2 * plan.connections)
     requests = {
         name: turns([loads[0].prepare(body) for body in samples], size) for name, loads in servers.items()
     }

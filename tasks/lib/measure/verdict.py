@@ -3,12 +3,12 @@
 Decides from blocks of latencies alone, so tests can give it those of simulated machines. `paired` measures
 the blocks. Half of the baseline's requests have another label, the control: the difference between the
 control and the rest of the baseline is the machine's own noise. Half of the candidate's have one too, so all
-blocks have the same size.
+blocks have the same size, and the larger of the two differences counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,12 @@ BASELINE, CONTROL, CANDIDATE, TWIN = "baseline", "control", "candidate", "twin"
 """What blocks are booked under: both contestants have two labels, and all four the same requests. If the
 candidate had one with blocks of twice the size, fewer of its requests would be the first ones after
 another server's, which take longer: it came out 3 % faster than itself (a server of 0.3 ms)."""
-OLD, NEW = (BASELINE, CONTROL), (CANDIDATE, TWIN)
+OLD, NEW = HALVES = (BASELINE, CONTROL), (CANDIDATE, TWIN)
 P50, THROUGHPUT = "p50", "throughput"
 TAILS = (90, 99)
 FIGURES = (P50, THROUGHPUT, *(f"p{q}" for q in TAILS))
 FEWEST = 6
-"""Rounds before an interval's width is believed: that of two or three is narrow by chance too often."""
+"""Effective rounds before an interval's width is believed: of two or three it is often narrow by chance."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,18 @@ class Contestant:
     """The same as Docker identifies it."""
     conditions: Conditions | None = None
     """Under which it runs; None for a server that this suite did not start."""
+    further: tuple[tuple[str, ...], ...] = ()
+    """Addresses of further instances: other processes of the same server, as `urls` are of the first."""
 
     @property
     def url(self) -> str:
         """The address to ask what is the same for all replicas."""
         return self.urls[0]
+
+    @property
+    def instances(self) -> tuple[tuple[str, ...], ...]:
+        """The addresses of each of its instances."""
+        return (self.urls, *self.further)
 
     @property
     def protocol(self) -> str:
@@ -102,6 +109,11 @@ class Comparison:
     """Of how many times as good the candidate is: above 1 it is faster."""
     noise: float
     """The A/A margin: 0.013 means 1.3 %."""
+    effective: float | None = None
+    """So many independent observations say as much: of rounds, or with several instances of those. None for
+    percentiles of the tail."""
+    instances: int = 1
+    """Pairs of processes that it is over."""
 
     @property
     def outcome(self) -> int:
@@ -132,6 +144,8 @@ class Verdict:
     """None if they were not timed."""
     warmup: Warmup | None = None
     """The same."""
+    instances: int = 1
+    """Pairs of processes that were measured."""
 
     @property
     def p50(self) -> Comparison | None:
@@ -169,12 +183,13 @@ class Verdict:
         told = f"{ratio}x (95% CI {low} to {high}; "
         told += f"the machine's own noise is {self.p50.noise:.1%})"
         how = self.plan.how
+        scope = "" if self.instances > 1 else " This holds for these two processes; a restart can change it."
         same = (
             "answers the same" if self.agreement.holds else f"answers differently: {self.agreement.problem}"
         )
         if self.p50.outcome:
             word = "faster" if self.p50.outcome > 0 else "slower"
-            return f"{b} is {word} than {a}{how}: {told}, and {same}.{failed}"
+            return f"{b} is {word} than {a}{how}: {told}, and {same}.{scope}{failed}"
         doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}{how}"
         return f"{doubt}: {told}; it {same}.{failed}"
 
@@ -224,7 +239,7 @@ def paired_ratios(rounds: Rounds, over: Sequence[str], under: Sequence[str]) -> 
     return tuple(_ratios(medians(rounds, over), medians(rounds, under)))
 
 
-def until_narrow(plan: Plan) -> Callable[[Rounds], bool]:
+def until_narrow(plan: Plan, instances: int = 1) -> Callable[[Rounds], bool]:
     """What says of one growing run whether more rounds would not tell more than `plan` asks for.
 
     It looks at how wide the intervals are and never at what they say: to stop as soon as a difference
@@ -232,25 +247,35 @@ def until_narrow(plan: Plan) -> Callable[[Rounds], bool]:
     long runs would wait longer and longer between their rounds.
     """
     ratios: list[float] = []
-    control: list[float] = []
+    controls: tuple[list[float], ...] = ([], [])
 
     def enough(rounds: Rounds) -> bool:
         new = rounds[len(ratios) :]
         ratios.extend(paired_ratios(new, OLD, NEW))
-        control.extend(paired_ratios(new, [BASELINE], [CONTROL]))
-        return len(ratios) >= FEWEST and _is_narrow(_compared(ratios, control), plan)
+        for control, (one_half, other_half) in zip(controls, HALVES, strict=True):
+            control.extend(paired_ratios(new, [one_half], [other_half]))
+        return len(ratios) >= FEWEST and _is_narrow(_compared(ratios, controls, instances), plan)
 
     return enough
 
 
 def _is_narrow(comparison: Comparison, plan: Plan) -> bool:
-    return comparison.interval.width <= plan.ci_width and comparison.noise <= plan.ci_width
+    return (
+        comparison.interval.width <= plan.ci_width
+        and comparison.noise <= plan.ci_width
+        and (comparison.effective is None or comparison.instances > 1 or comparison.effective >= FEWEST)
+    )
 
 
 def conclude(
-    baseline: Contestant, candidate: Contestant, agreement: Agreement, rounds: Rounds, plan: Plan
+    baseline: Contestant,
+    candidate: Contestant,
+    agreement: Agreement,
+    rounds: Rounds,
+    plan: Plan,
+    instances: int = 1,
 ) -> Verdict:
-    """What finished rounds amount to."""
+    """What finished rounds amount to; round r is of instance r modulo `instances`."""
     return Verdict(
         baseline,
         candidate,
@@ -260,10 +285,11 @@ def conclude(
             CANDIDATE: measure([b for blocks in rounds for label in NEW for b in blocks[label]]),
         },
         {
-            P50: at_p50(rounds),
+            P50: at_p50(rounds, instances),
             THROUGHPUT: _compared(
                 _ratios(rates(rounds, NEW), rates(rounds, OLD)),
-                _ratios(rates(rounds, [CONTROL]), rates(rounds, [BASELINE])),
+                [_ratios(rates(rounds, [one]), rates(rounds, [other])) for one, other in HALVES],
+                instances,
             ),
             **{f"p{q}": _at_tail(rounds, q, plan.seed) for q in TAILS},
         },
@@ -271,19 +297,27 @@ def conclude(
         paired_ratios(rounds, OLD, NEW),
         paired_ratios(rounds, [BASELINE], [CONTROL]),
         timeline(rounds),
+        instances=instances,
     )
 
 
-def at_p50(rounds: Rounds) -> Comparison:
-    """What the p50s of the rounds say."""
+def at_p50(rounds: Rounds, instances: int = 1) -> Comparison:
+    """What the p50s of the rounds say; round r is of instance r modulo `instances`."""
     return _compared(
         paired_ratios(rounds, OLD, NEW),
-        paired_ratios(rounds, [BASELINE], [CONTROL]),
+        [paired_ratios(rounds, [one], [other]) for one, other in HALVES],
+        instances,
     )
 
 
-def _compared(ratios: Sequence[float], control: Sequence[float]) -> Comparison:
-    return Comparison(stats.ratio_interval(ratios), stats.margin(stats.ratio_interval(control)))
+def _compared(ratios: Sequence[float], controls: Iterable[Sequence[float]], instances: int) -> Comparison:
+    """`controls` are the ratios of each contestant to itself."""
+    noise = max(stats.margin(stats.serial_interval(control)[0]) for control in controls)
+    if instances == 1:
+        interval, effective = stats.serial_interval(ratios)
+    else:
+        interval, effective = stats.nested_interval([ratios[n::instances] for n in range(instances)])
+    return Comparison(interval, noise, effective, instances)
 
 
 def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:
@@ -297,5 +331,6 @@ def _at_tail(rounds: Rounds, q: int, seed: int) -> Comparison | None:
         return [pooled([b for label in labels for b in one[label]]) for one in rounds]
 
     interval = stats.resampled(latencies(*OLD), latencies(*NEW), q, seed)
-    control = stats.resampled(latencies(BASELINE), latencies(CONTROL), q, seed)
-    return None if interval is None or control is None else Comparison(interval, stats.margin(control))
+    controls = [stats.resampled(latencies(one), latencies(other), q, seed) for one, other in HALVES]
+    noise = [stats.margin(control) for control in controls if control is not None]
+    return None if interval is None or len(noise) < len(HALVES) else Comparison(interval, max(noise))

@@ -25,7 +25,7 @@ from tasks.lib.common.variants import Variant
 from tasks.lib.engines.base import Server
 from tasks.lib.measure import agreement, verdict
 from tasks.lib.measure.load import Load
-from tasks.lib.measure.rounds import Rounds, run_rounds, turns
+from tasks.lib.measure.rounds import Instance, Rounds, run_rounds, turns
 from tasks.lib.measure.tolerance import Tolerances
 from tasks.lib.measure.verdict import BASELINE, CANDIDATE, CONTROL, FEWEST, OLD, TWIN, Comparison
 from tasks.lib.measure.warmup import warm_up
@@ -241,8 +241,8 @@ class Bench:
             enough = _Enough(precisions, seconds)
             with console.progress(f"measuring {compared.candidates[0].group}", seconds, unit="s") as bar:
                 # Ended by `enough`: the fewest rounds are measured however long they take.
-                endless = replace(plan, max_seconds=float("inf"))
-                rounds = run_rounds(loads, requests, size, endless, enough, bar.update)
+                endless = replace(plan, min_seconds=0, max_seconds=float("inf"))
+                rounds = run_rounds([Instance(loads, requests)], size, endless, enough, bar.update)
         p50s = {
             name: verdict.measure([block for one in rounds for label in labels for block in one[label]]).p50
             for name, labels in (("", OLD), *((p, _labels(p)) for p in precisions))

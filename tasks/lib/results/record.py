@@ -154,7 +154,12 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
             name: getattr(verdict.agreement, name) for name in ("holds", "percent", "difference", "is_hollow")
         },
         "comparisons": {
-            figure: asdict(comparison.interval) | {"noise": comparison.noise, "outcome": comparison.outcome}
+            figure: asdict(comparison.interval)
+            | {
+                "noise": comparison.noise,
+                "outcome": comparison.outcome,
+                "effective": comparison.effective,
+            }
             if comparison
             else None
             for figure, comparison in verdict.comparisons.items()
@@ -162,6 +167,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "problem": verdict.problem,
         "is_narrow": verdict.is_narrow,
         "rounds": len(verdict.round_ratios),
+        "instances": verdict.instances,
         "round_ratios": verdict.round_ratios,
         "control_ratios": verdict.control_ratios,
     }

@@ -15,6 +15,8 @@ SCHEMA = 3
 class _PlanOfNow(TypedDict, total=False):
     protocol: str
     block_seconds: float
+    min_seconds: float
+    instances: int
 
 
 class Plan(_PlanOfNow):
@@ -105,7 +107,11 @@ class Measured(_MeasuredOfNow):
     histogram: str
 
 
-class Side(TypedDict):
+class _SideOfNow(TypedDict, total=False):
+    further: list[list[str]]
+
+
+class Side(_SideOfNow):
     """A contestant."""
 
     name: str
@@ -170,7 +176,11 @@ class Agreement(_AgreementOfNow):
     difference: float | None
 
 
-class Comparison(TypedDict):
+class _ComparisonOfNow(TypedDict, total=False):
+    effective: float | None
+
+
+class Comparison(_ComparisonOfNow):
     """What one figure says: above 1 the candidate is better."""
 
     ratio: float
@@ -180,7 +190,11 @@ class Comparison(TypedDict):
     outcome: int
 
 
-class Verdict(TypedDict):
+class _VerdictOfNow(TypedDict, total=False):
+    instances: int
+
+
+class Verdict(_VerdictOfNow):
     """A finished comparison."""
 
     baseline: Side

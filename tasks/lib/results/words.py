@@ -45,7 +45,9 @@ def run_notes(run: Run, plan: Plan) -> list[str]:
             ended = f"until the interval was narrower than {100 * plan.ci_width:g}%"
         else:
             ended = f"until {plan.max_seconds:g} s had passed"
-        notes.append(f"measured in {rounds} rounds, {ended}")
+        number = verdict.get("instances", 1)
+        processes = f" of {number} processes of each server" if number > 1 else ""
+        notes.append(f"measured in {rounds} rounds{processes}, {ended}")
     if run["warmup"] and not run["warmup"]["steady"]:
         notes.append(f"latency was not steady yet after {run['warmup']['seconds']:.1f} s of warm-up")
     requests = min(one["requests"] for one in measured)

@@ -18,18 +18,19 @@ def bring_up(
     port: int | None = None,
     *,
     temporary: bool = False,
+    another: bool = False,
 ) -> tuple[Server, bool]:
     """A server of this variant and model version, on `port` if one is given, and whether it is new.
 
     The optimized artefact is built if the variant needs it. A server that is up but was made of
     something else than one started now would be, or listens elsewhere, is replaced. A new one is
     `temporary` if it is for this call only: it replaces none, and such ones of other calls are no one
-    else's. Raises SuiteError as those steps do.
+    else's. With `another` a server that is up is not used. Raises SuiteError as those steps do.
     """
     # Two calls that want the same server get one: the second waits, and finds it.
     with locks.held(settings.paths, "serve", "it is starting a server"):
         ready = optimize.resolve(settings, model, variant)
-        for server in engine.servers():
+        for server in [] if another else engine.servers():
             identity = (model.name, model.version, ready.name)
             named = (server.model, server.version, server.variant.name) == identity
             if not named or server.temporary or port not in (None, server.rest_port):

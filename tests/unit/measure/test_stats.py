@@ -15,11 +15,14 @@ from tasks.lib.measure.stats import (
     Interval,
     differs,
     margin,
+    nested_interval,
     percentile,
     ratio_interval,
+    serial_interval,
     t_cdf,
     t_quantile,
 )
+from tests.helpers.simulated import lingering
 
 FREEDOMS = (*range(1, 41), 49, 50, 99, 100, 499, 500)
 
@@ -86,6 +89,49 @@ def test_intervals_hold_the_truth_in_95_percent_of_runs(rounds: int) -> None:
     runs = np.exp(np.random.default_rng(rounds).normal(math.log(1.3), 0.04, (2000, rounds)))
     held = sum(interval.low <= 1.3 <= interval.high for interval in map(ratio_interval, runs))
     assert held / len(runs) == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / len(runs)))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "memory", "white"),
+    [(14, 0.0, 0.0), (100, 0.0, 0.0), (100, 0.5, 0.0), (100, 0.8, 0.0), (300, 0.8, 3.0), (300, 0.9, 0.0)],
+)
+def test_serial_intervals_hold_the_truth_although_neighbours_are_alike(
+    rounds: int, memory: float, white: float
+) -> None:
+    random = np.random.default_rng([rounds, int(100 * memory)])
+    runs = np.exp(math.log(1.3) + lingering(random, 2000, rounds, memory, white))
+    held = sum(interval.low <= 1.3 <= interval.high for interval, _ in map(serial_interval, runs))
+    assert 0.92 <= held / len(runs) <= 0.98
+    if memory:  # and the test could fail: neighbours taken for independent hold it too seldom
+        naive = sum(interval.low <= 1.3 <= interval.high for interval in map(ratio_interval, runs))
+        assert naive / len(runs) < 0.9
+
+
+def test_the_effective_number_is_that_of_independent_rounds() -> None:
+    random = np.random.default_rng(1)
+    alone = np.median([serial_interval(run)[1] for run in np.exp(lingering(random, 300, 20, 0.0))])
+    alike = np.median([serial_interval(run)[1] for run in np.exp(lingering(random, 300, 20, 0.9))])
+    assert alone == pytest.approx(18, abs=3)
+    assert alike < 5
+    interval, effective = serial_interval([1.5] * 6)
+    assert (interval.low, interval.high, effective) == pytest.approx((1.5, 1.5, 6))
+
+
+@pytest.mark.parametrize(("instances", "rounds"), [(2, 10), (3, 10), (5, 6), (5, 40)])
+def test_nested_intervals_hold_the_truth_although_processes_differ(instances: int, rounds: int) -> None:
+    """2,000 runs: 3 % between pairs of processes, noise that lingers within them."""
+    random = np.random.default_rng([instances, rounds])
+    held = naive = 0
+    for _ in range(2000):
+        between = random.normal(0, 0.03, (instances, 1))
+        pairs = np.exp(math.log(1.3) + between + lingering(random, instances, rounds, 0.6))
+        interval, effective = nested_interval(pairs)
+        assert effective == instances
+        held += interval.low <= 1.3 <= interval.high
+        flat = ratio_interval(pairs.ravel())
+        naive += flat.low <= 1.3 <= flat.high
+    assert 0.93 <= held / 2000 <= 0.97
+    assert naive / 2000 < 0.8
 
 
 def test_the_margin_is_how_far_a_server_is_from_itself_at_worst() -> None:

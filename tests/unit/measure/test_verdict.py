@@ -21,7 +21,7 @@ from tasks.lib.common.settings import Plan
 from tasks.lib.measure import paired, stats, verdict, warmup
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Block, Load, Prepared
-from tasks.lib.measure.rounds import Rounds, run_rounds, timeline, turns
+from tasks.lib.measure.rounds import Instance, Rounds, run_rounds, timeline, turns
 from tasks.lib.measure.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Verdict
 from tests.helpers.answers import scored
 from tests.helpers.contestants import OPTIMIZED, SAME, STOCK
@@ -82,7 +82,7 @@ def simulated(
     slow = {BASELINE: 1.0, CONTROL: control, CANDIDATE: slowness, TWIN: slowness}
     connections: list[Any] = [(label, Simulated(label, machine, slow[label])) for label in slow]
     requests = dict.fromkeys(slow, half)
-    return run_rounds(connections, requests, len(half), plan, enough or after(ROUNDS))
+    return run_rounds([Instance(connections, requests)], len(half), plan, enough or after(ROUNDS))
 
 
 def steady(count: int = 1000) -> Machine:
@@ -143,7 +143,7 @@ def test_progress_is_told_of_each_round() -> None:
     told: list[float] = []
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     begun = time.monotonic()
-    run_rounds(connections, {"a": [b""], "b": [b""]}, 1, PLAN, after(5), told.append)
+    run_rounds([Instance(connections, {"a": [b""], "b": [b""]})], 1, PLAN, after(5), told.append)
     assert len(told) == 5
     assert 0 < sum(told) <= time.monotonic() - begun
 
@@ -153,7 +153,7 @@ def test_no_round_is_begun_after_the_time_is_up(max_seconds: float, measured: in
     """Two are measured in any case: without them there is no interval."""
     connections: list[Any] = [("a", Simulated("a", steady())), ("b", Simulated("b", steady()))]
     plan = replace(PLAN, max_seconds=max_seconds)
-    assert len(run_rounds(connections, {"a": [b""], "b": [b""]}, 1, plan, after(5))) == measured
+    assert len(run_rounds([Instance(connections, {"a": [b""], "b": [b""]})], 1, plan, after(5))) == measured
 
 
 @pytest.mark.parametrize("drift", [0.5, -0.5])
@@ -236,7 +236,7 @@ def test_more_samples_than_a_block_holds_all_get_their_turn() -> None:
     machine = steady()
     loads: list[Any] = [(label, Noting(label, machine)) for label in "ab"]
     requests = {label: [(b"%d" % number,) for number in range(10)] for label in "ab"}
-    run_rounds(loads, requests, 4, PLAN, after(3))
+    run_rounds([Instance(loads, requests)], 4, PLAN, after(3))
     assert ["".join(one) for one in sent] == [
         each for one in ("0123", "4567", "8901", "2345", "6789", "0123") for each in (one, one)
     ]
@@ -252,7 +252,7 @@ def test_in_open_loop_the_same_arrivals_meet_all() -> None:
 
     machine = steady()
     loads: list[Any] = [(label, Arriving(label, machine)) for label in "ab"]
-    run_rounds(loads, {"a": [b""], "b": [b""]}, 3, replace(PLAN, rate=100.0), after(3))
+    run_rounds([Instance(loads, {"a": [b""], "b": [b""]})], 3, replace(PLAN, rate=100.0), after(3))
     halves = [met[at : at + 2] for at in range(0, len(met), 2)]
     assert all({label for label, _ in half} == {"a", "b"} and half[0][1] == half[1][1] for half in halves)
     assert len({half[0][1] for half in halves}) == 6, "and others every time"
@@ -321,7 +321,7 @@ def test_of_thousands_of_identical_servers_few_are_called_different(block_noise:
     ratios = np.exp((baseline + control) / 2 - (candidate + twin) / 2)
     control_ratios = np.exp(baseline - control)
     different = sum(
-        abs(stats.differs(stats.ratio_interval(a), stats.margin(stats.ratio_interval(b))))
+        abs(stats.differs(stats.serial_interval(a)[0], stats.margin(stats.serial_interval(b)[0])))
         for a, b in zip(ratios, control_ratios, strict=True)
     )
     assert different <= 0.05 * runs
@@ -330,7 +330,10 @@ def test_of_thousands_of_identical_servers_few_are_called_different(block_noise:
 @pytest.mark.parametrize(("slowness", "expected"), [(1.05, -1), (1 / 1.05, 1)])
 def test_a_server_that_differs_by_5_percent_is_found(slowness: float, expected: int) -> None:
     runs = 150
-    found = [outcome(simulated(troubled(seed, 0.02, 0.9), PLAN, slowness)) for seed in range(runs)]
+    rounds = [
+        simulated(troubled(seed, 0.02, 0.9, 20), PLAN, slowness, enough=after(20)) for seed in range(runs)
+    ]
+    found = list(map(outcome, rounds))
     assert found.count(expected) >= 0.95 * runs
     assert found.count(-expected) == 0
 
@@ -373,7 +376,7 @@ def told(speedup: stats.Interval, noise: float, errors: int = 0, agreement: Agre
     measured = verdict.Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
     sides = {BASELINE: measured, CANDIDATE: replace(measured, errors=0)}
     p50 = {"p50": Comparison(speedup, noise)}
-    return Verdict(STOCK, OPTIMIZED, agreement, sides, p50, PLAN, (), ())
+    return Verdict(STOCK, OPTIMIZED, agreement, sides, p50, PLAN, (), (), instances=5)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +410,11 @@ def told(speedup: stats.Interval, noise: float, errors: int = 0, agreement: Agre
 )
 def test_the_outcome_in_words(interval: stats.Interval, noise: float, sentence: str) -> None:
     assert told(interval, noise).sentence == sentence
+
+
+def test_a_verdict_on_two_processes_says_so() -> None:
+    done = replace(told(FASTER, 0.013), instances=1)
+    assert done.sentence.endswith("the same. This holds for these two processes; a restart can change it.")
 
 
 def test_failed_requests_are_said() -> None:
@@ -481,7 +489,7 @@ def test_blocks_are_told_in_the_order_in_which_they_were_sent() -> None:
     with serving() as server, Load([server.url], 10) as load:
         loads = [(label, load) for label in (BASELINE, CANDIDATE, TWIN)]
         requests = {label: [load.prepare(b"{}")] for label, _ in loads}
-        rounds = run_rounds(loads, requests, 4, PLAN, after(3))
+        rounds = run_rounds([Instance(loads, requests)], 4, PLAN, after(3))
     told = timeline(rounds)
     assert told.label == tuple(label for one in rounds for label in (*one, *reversed(one)))
     assert len(told.label) == len(told.start) == len(told.p50) == len(told.rate) == 18
@@ -516,7 +524,7 @@ def rounds_against(script: Sequence[Act], last: Act, plan: Plan) -> list[Mapping
     with serving(*script, finally_=last) as server, Load([server.url], plan.timeout) as connection:
         requests = {"stock": [connection.prepare(b"{}")]}
         size = plan.block_requests
-        return list(run_rounds([("stock", connection)], requests, size, plan, after(3)))
+        return list(run_rounds([Instance([("stock", connection)], requests)], size, plan, after(3)))
 
 
 def test_a_server_that_stops_answering_is_told() -> None:

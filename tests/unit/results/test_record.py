@@ -56,8 +56,9 @@ def test_what_only_one_run_says_has_its_name() -> None:
     other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"), comparisons=narrow)
     content = saved(DONE, replace(DONE, verdict=other))
     assert words.notes(content) == [
-        "optimized: measured in 2 rounds, until 75 s had passed",
-        "another: measured in 2 rounds, until the interval was narrower than 2%",
+        "optimized: measured in 2 rounds of 2 processes of each server, until 75 s had passed",
+        "another: measured in 2 rounds of 2 processes of each server, until the interval was "
+        "narrower than 2%",
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
         "to compare p99 too, 1324 requests are needed, and this run has 672",
         "weights: seeded: timings hold, classes mean nothing",
@@ -134,7 +135,7 @@ def test_the_table_is_that_of_the_design() -> None:
     )
     assert content["runs"][0]["notes"] == [
         "also: throughput 2.40 [2.35, 2.44], p90 2.30 [2.20, 2.40], p99 -",
-        "measured in 2 rounds, until 75 s had passed",
+        "measured in 2 rounds of 2 processes of each server, until 75 s had passed",
         "to compare p99 too, 1324 requests are needed, and this run has 672",
         "weights: seeded: timings hold, classes mean nothing",
     ]
@@ -151,7 +152,10 @@ def test_a_warm_up_that_was_too_short_is_said() -> None:
 def test_an_interval_that_was_narrow_enough_is_said() -> None:
     narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
     content = saved(replace(DONE, verdict=replace(COMPARED, comparisons=narrow)))
-    assert "measured in 2 rounds, until the interval was narrower than 2%" in words.notes(content)
+    assert (
+        "measured in 2 rounds of 2 processes of each server, until the interval was narrower than 2%"
+        in words.notes(content)
+    )
 
 
 def test_grpc_is_named() -> None:

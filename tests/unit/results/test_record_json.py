@@ -41,7 +41,8 @@ def test_keys_of_a_comparison() -> None:
         "siblings", "governor", "load",
     }  # fmt: skip
     assert content["plan"] == {
-        "ci_width": 0.02, "max_seconds": 75.0, "max_errors": 0.01, "block_requests": 24,
+        "ci_width": 0.02, "min_seconds": 0.0, "instances": 1, "max_seconds": 75.0,
+        "max_errors": 0.01, "block_requests": 24,
         "warmup_seconds": 20.0, "seed": 1, "timeout": 60.0, "connections": [1], "rate": None,
         "protocol": "rest", "block_seconds": 1.0,
     }  # fmt: skip
@@ -61,10 +62,10 @@ def test_keys_of_a_comparison() -> None:
     verdict = run["verdict"]
     assert set(verdict) == {
         "baseline", "candidate", "agreement", "comparisons", "problem", "is_narrow", "rounds",
-        "round_ratios", "control_ratios",
+        "round_ratios", "control_ratios", "instances",
     }  # fmt: skip
     assert verdict["comparisons"]["p50"] == {
-        "ratio": 2.41, "low": 2.37, "high": 2.45, "noise": 0.013, "outcome": 1,
+        "ratio": 2.41, "low": 2.37, "high": 2.45, "noise": 0.013, "outcome": 1, "effective": 2.0,
     }  # fmt: skip
     assert verdict["comparisons"]["p99"] is None
     assert verdict["round_ratios"] == [2.4, 2.42]
@@ -80,6 +81,7 @@ def test_keys_of_a_comparison() -> None:
         "name": "optimized",
         "model": "resnet@1538687457",
         "urls": ["http://127.0.0.1:8503/v1/models/resnet"],
+        "further": [],
         "backend": "OpenVINO",
         "precision": "bf16",
         "origin": {
