@@ -1,34 +1,59 @@
 """How often two servers that are the same are called different, over many short runs of real ones.
 
-Each run is a whole verdict of the fewest rounds, a fraction of a second, with a seed of its own. Prints how
-many were called different; a 95 % interval that a machine's noise does not spoil allows one in twenty.
+Each run is a whole verdict on two servers by address, each a fresh process, with a seed of its own and
+SECONDS of measuring. There are four settings: the machine quiet, or busy with programs that compute; the
+servers pinned to a CPU that the client leaves, or not. The first `--real` runs of a setting are of embedded
+servers with a small model, the others of synthetic ones. Prints for each setting how many runs called the
+two different, and how many of the intervals exclude 1.
 
-The servers share one CPU and the client has another, as a benchmark does it where there are cores enough:
-left to the system, one of them may have to share its CPU with another program for the whole of so short a
-run (on a machine with five such programs, 15 % of runs called the two different, and 0 of 120 pinned).
+    python tests/benchmarks/identical_servers.py [--runs 200] [--real 50] [--setting quiet]
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
+import os
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
+import numpy as np
 
-from tasks.lib.common import pinning
-from tasks.lib.common.settings import Plan
-from tasks.lib.measure import paired
-from tasks.lib.measure.agreement import Agreement
-from tasks.lib.measure.verdict import Contestant, Verdict
-from tests.integration import synthetic
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
 
-RUNS = 200
-ALLOWED = 0.05
+from tasks.lib.client.rest import Client  # noqa: E402
+from tasks.lib.common import hardware, pinning  # noqa: E402
+from tasks.lib.common.errors import SuiteError  # noqa: E402
+from tasks.lib.common.settings import Plan  # noqa: E402
+from tasks.lib.common.tables import render  # noqa: E402
+from tasks.lib.measure import paired  # noqa: E402
+from tasks.lib.measure.agreement import Agreement  # noqa: E402
+from tasks.lib.measure.verdict import Contestant, Verdict  # noqa: E402
+from tests.helpers.scripted import free_port  # noqa: E402
+from tests.integration import synthetic  # noqa: E402
+
+RUNS, REAL = 200, 50
+SECONDS = 5.0
+"""Of measuring: the default of benchmark.min_seconds, at which a verdict on fast servers ends."""
+BUSY = 5
+"""Programs that compute."""
+SETTINGS = ("quiet", "quiet-pinned", "busy", "busy-pinned")
 MILLISECONDS = 0.3
-"""Of work for each request."""
+"""Of work for each request, of a synthetic server."""
 SAME = Agreement(inputs=1, same=1, outputs=())
+EMBEDDED = ROOT / ".state" / "embedded" / "bin" / "python"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "docker" / "embedded"), "TF_CPP_MIN_LOG_LEVEL": "2"}
+PATIENCE = 120.0
+"""Seconds for a server to answer."""
+COMPUTE = "while True: pass"
 
 
 def plan(seed: int) -> Plan:
@@ -44,6 +69,12 @@ def plan(seed: int) -> Plan:
     )
 
 
+def judged(a: str, b: str, plan: Plan, body: bytes = b'{"instances": [[1, 2]]}') -> Verdict:
+    """The verdict on two servers that answer alike."""
+    sides = [Contestant(name, "net@1", (url,), "-", "-") for name, url in (("a", a), ("b", b))]
+    return paired.judge(sides[0], sides[1], SAME, [body], plan)
+
+
 @contextmanager
 def pair(milliseconds: float, other: float, *options: str) -> Iterator[tuple[str, str]]:
     """The addresses of two synthetic servers, the second with `options`, on a CPU that the client leaves."""
@@ -56,23 +87,109 @@ def pair(milliseconds: float, other: float, *options: str) -> Iterator[tuple[str
         yield a, b
 
 
-def judged(a: str, b: str, plan: Plan) -> Verdict:
-    """The verdict on two servers that answer alike."""
-    sides = [Contestant(name, "net@1", (url,), "-", "-") for name, url in (("a", a), ("b", b))]
-    return paired.judge(sides[0], sides[1], SAME, [b'{"instances": [[1, 2]]}'], plan)
+@contextmanager
+def programs(commands: Sequence[Sequence[str]]) -> Iterator[None]:
+    """Run them, without output, until the end."""
+    with ExitStack() as stack:
+        for command in commands:
+            process = subprocess.Popen(
+                command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
 
 
-def called_different(seeds: Iterable[int]) -> int:
-    """Of runs with these seeds, how many find a difference between two servers of one program."""
-    with pair(MILLISECONDS, MILLISECONDS) as (a, b):
-        runs = [judged(a, b, plan(seed)) for seed in seeds]
-    return sum(one.p50.outcome != 0 for one in runs if one.p50 is not None)
+def write_model(folder: Path) -> None:
+    """Two matrix products of 256 x 256: about 0.5 ms with HTTP."""
+    code = "import sys, pathlib, saved_models; saved_models.write_products(pathlib.Path(sys.argv[1]))"
+    where = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'docker' / 'embedded'}:{ROOT / 'tests' / 'embedded'}"}
+    subprocess.run([EMBEDDED, "-c", code, folder / "1"], env=where, check=True, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def embedded(model: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of two embedded servers, each a fresh process."""
+    ports = [free_port() for _ in range(2)]
+    urls = [f"http://127.0.0.1:{port}/v1/models/net" for port in ports]
+    command = [
+        str(EMBEDDED),
+        "-m",
+        "embedded_server",
+        "--port=0",
+        "--model_name=net",
+        f"--model_base_path={model}",
+    ]
+    with programs([[*command, f"--rest_api_port={port}"] for port in ports]):
+        for url in urls:
+            wait_for(url)
+        yield urls[0], urls[1]
+
+
+def wait_for(url: str) -> None:
+    """Return once the server answers."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            Client(url, 5).metadata()
+            return
+        except SuiteError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def verdicts(setting: str, runs: int, real: int, model: Path) -> Iterator[Verdict]:
+    """So many runs in this setting, the first `real` of embedded servers."""
+    cpus = pinning.usable() or ()
+    is_pinned = setting.endswith("-pinned")
+    body = json.dumps({"instances": [[0.1] * 256]}).encode()
+    for seed in range(runs):
+        with ExitStack() as stack:
+            with pinning.confined(cpus[1:2] if is_pinned else ()):
+                if seed < real:
+                    a, b = stack.enter_context(embedded(model))
+                else:
+                    a, b = (stack.enter_context(synthetic.running(MILLISECONDS)) for _ in range(2))
+            if setting.startswith("busy"):
+                stack.enter_context(programs([[sys.executable, "-c", COMPUTE]] * BUSY))
+            stack.enter_context(pinning.confined(cpus[:1] if is_pinned else ()))
+            timed = replace(plan(seed), min_seconds=SECONDS, max_seconds=SECONDS, warmup_seconds=1.0)
+            yield judged(a, b, timed, body if seed < real else b'{"instances": [[1, 2]]}')
+
+
+def row(setting: str, done: Sequence[Verdict]) -> dict[str, object]:
+    """What the runs of one setting amount to."""
+    p50s = [verdict.p50 for verdict in done if verdict.p50 is not None]
+    logs = np.log([p50.interval.ratio for p50 in p50s])
+    stray = 1.96 * logs.std(ddof=1) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
+    return {
+        "setting": setting,
+        "runs": len(p50s),
+        "called different": sum(p50.outcome != 0 for p50 in p50s),
+        "intervals without 1": sum(not p50.interval.low <= 1 <= p50.interval.high for p50 in p50s),
+        "mean log ratio": f"{logs.mean():+.2%} ± {stray:.2%}",
+        "interval, half": f"{np.median([p50.interval.width / 2 for p50 in p50s]):.1%}",
+        "noise": f"{np.median([p50.noise for p50 in p50s]):.1%}",
+        "waits explain": f"{np.median([p50.allowance for p50 in p50s]):.1%}",
+    }
 
 
 def main() -> None:
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else RUNS
-    different = called_different(range(runs))
-    print(f"called different: {different} of {runs} ({different / runs:.1%}; {ALLOWED:.0%} may be)")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--real", type=int, default=REAL)
+    parser.add_argument("--setting", action="append", choices=SETTINGS)
+    flags = parser.parse_args()
+    print(hardware.detect())
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        model = Path(temporary)
+        write_model(model)
+        for setting in flags.setting or SETTINGS:
+            rows.append(row(setting, list(verdicts(setting, flags.runs, flags.real, model))))
+            print(render(rows[-1:]), flush=True)
+    print(render(rows))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from tasks.lib.measure.load import Load
 from tasks.lib.measure.rounds import Instance, run_rounds, warmed_up
 from tasks.lib.measure.verdict import HALVES, Contestant, Verdict, conclude, until_narrow
 from tasks.lib.measure.warmup import BLOCK, Warmup
+from tasks.lib.measure.watch import Watch, listening
 
 
 def judge(
@@ -36,13 +37,14 @@ def judge(
         return Verdict(baseline, candidate, agreement, {}, {}, plan, (), ())
     # All get the same mix of samples, or the ratio would also compare the samples.
     half = plan.block // 2
-    number = _pairs(baseline, candidate)
+    sides = baseline, candidate
+    number = _pairs(*sides)
     with ExitStack() as stack:
         instances, warmups = [], []
-        for urls in zip(_of(baseline, number), _of(candidate, number), strict=True):
+        for urls in zip(*(_of(side, number) for side in sides), strict=True):
             loads = [
-                (label, stack.enter_context(Load(side, plan.timeout, plan.connections)))
-                for side, labels in zip(urls, HALVES, strict=True)
+                (label, stack.enter_context(Load(addresses, plan.timeout, plan.connections)))
+                for addresses, labels in zip(urls, HALVES, strict=True)
                 for label in labels
             ]
             requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
@@ -54,8 +56,15 @@ def judge(
             by_label = dict(instance.loads)
             servers = {labels[0]: [by_label[label] for label in labels] for labels in HALVES}
             warmups.append(warmed_up(servers, samples, shared, block))
-        rounds = run_rounds(instances, half, plan, until_narrow(plan, number), progress)
-    verdict = conclude(baseline, candidate, agreement, rounds, plan, number)
+        watch = Watch({label: _processes(side) for (label, _), side in zip(HALVES, sides, strict=True)})
+
+        def note(seconds: float) -> None:
+            watch.note()
+            progress(seconds)
+
+        rounds = run_rounds(instances, half, plan, until_narrow(plan, number), note)
+        disturbance = watch.finished()
+    verdict = conclude(baseline, candidate, agreement, rounds, plan, number, disturbance)
     return replace(verdict, warmup=_joined(warmups))
 
 
@@ -67,6 +76,12 @@ def _pairs(*sides: Contestant) -> int:
 def _of(contestant: Contestant, number: int) -> tuple[tuple[str, ...], ...]:
     """The addresses of its instance in each of so many pairs."""
     return contestant.instances[:number] if contestant.further else (contestant.urls,) * number
+
+
+def _processes(contestant: Contestant) -> tuple[int, ...]:
+    """Of all its instances and replicas; none if one of them cannot be found on this machine."""
+    processes = [listening(url) for urls in contestant.instances for url in urls]
+    return tuple(pid for ids in processes for pid in ids) if all(processes) else ()
 
 
 def _joined(warmups: Sequence[Warmup]) -> Warmup:

@@ -31,6 +31,8 @@ class Timeline:
     """Seconds."""
     rate: tuple[float, ...]
     """Requests per second that succeeded."""
+    began: float = 0.0
+    """The first one, on the clock of time.perf_counter."""
 
 
 @dataclass(frozen=True)
@@ -158,4 +160,5 @@ def timeline(rounds: Rounds) -> Timeline:
         tuple(block.started - begun for _, block in ordered),
         tuple(float(np.median(block.latencies)) for _, block in ordered),
         tuple(len(block.latencies) / block.seconds for _, block in ordered),
+        begun,
     )

@@ -21,6 +21,11 @@ RESAMPLES = 1000
 BATCHES = 20
 """Of neighbouring rounds. Their means show what lasts longer than a round, which noise within rounds hides.
 Of 12 to 32 batches, this number kept the coverage nearest to 95 % (tests/benchmarks/interval_coverage.py)."""
+NORMAL = 1.96
+"""Within so many standard deviations are 95 % of a normal distribution."""
+PERSISTENCE = 1.0
+"""Seconds. Two processes of one program differ for a whole run by about as much as the ratio of a single pair
+strays within this time, or less (docs/method.md: measured)."""
 MOST_CORRELATED = 0.97
 """More cannot be told apart from a series that never returns to its mean."""
 ROUNDING = 1e-12
@@ -100,10 +105,29 @@ def serial_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> 
     bias in short series (Kendall 1954). At least two ratios are needed.
     """
     logs = _logs(ratios)
-    batches = np.array([part.mean() for part in np.array_split(logs, min(len(logs), BATCHES))])
+    batches = _batches(logs)
     effective = _effective(batches)
     quantile = t_quantile((1 + confidence) / 2, max(1, math.floor(effective) - 1))
     return _around(logs.mean(), quantile * batches.std(ddof=1) / math.sqrt(effective)), effective
+
+
+def stray(ratios: Sequence[float], seconds: float) -> float:
+    """How far the ratio strays within PERSISTENCE: one standard deviation of its logarithm.
+
+    `ratios` were measured over so many seconds, in their order. Longer runs do not make it smaller.
+    """
+    batches = _batches(_logs(ratios))
+    return float(batches.std(ddof=1)) * math.sqrt(seconds / len(batches) / PERSISTENCE)
+
+
+def widened(interval: Interval, deviation: float) -> Interval:
+    """The interval with one more independent deviation of the logarithm in it, normally distributed."""
+    half = math.hypot(math.log(interval.high / interval.ratio), NORMAL * deviation)
+    return _around(math.log(interval.ratio), half)
+
+
+def _batches(logs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.array([part.mean() for part in np.array_split(logs, min(len(logs), BATCHES))])
 
 
 def nested_interval(

@@ -8,8 +8,9 @@ blocks have the same size, and the larger of the two differences counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.lib.client.rest import protocol_of
@@ -20,6 +21,7 @@ from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Block
 from tasks.lib.measure.rounds import Rounds, Timeline, medians, pooled, rates, timeline
 from tasks.lib.measure.warmup import Warmup
+from tasks.lib.measure.watch import Disturbance
 from tasks.lib.models.store import Origin
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ OLD, NEW = HALVES = (BASELINE, CONTROL), (CANDIDATE, TWIN)
 P50, THROUGHPUT = "p50", "throughput"
 TAILS = (90, 99)
 FIGURES = (P50, THROUGHPUT, *(f"p{q}" for q in TAILS))
+BUSY = 0.1
+"""Share of the CPUs that other programs use from which on the sentence says so."""
 FEWEST = 6
 """Effective rounds before an interval's width is believed: of two or three it is often narrow by chance."""
 
@@ -114,15 +118,33 @@ class Comparison:
     percentiles of the tail."""
     instances: int = 1
     """Pairs of processes that it is over."""
+    stray: float | None = None
+    """What other processes of the two servers could differ by, in `interval` too; None if that was measured
+    (over several instances) or is not known."""
+    allowance: float = 0.0
+    """What one server's longer waits for a CPU can explain, unless the interval contains it: 0.02 is 2 %."""
 
     @property
     def outcome(self) -> int:
         """1 if the candidate is reliably better, -1 if it is worse, 0 if it cannot be told."""
-        return stats.differs(self.interval, self.noise)
+        return stats.differs(self.interval, self.margin)
+
+    @property
+    def width(self) -> float:
+        """Of the interval without the stray, which does not shrink in longer runs; relative to the ratio."""
+        if self.stray is None:
+            return self.interval.width
+        half = math.log(self.interval.high / self.interval.ratio)
+        return 2 * math.sinh(math.sqrt(max(half**2 - (stats.NORMAL * self.stray) ** 2, 0.0)))
+
+    @property
+    def margin(self) -> float:
+        """A difference counts if it is larger: the noise, and what waits can explain."""
+        return (1 + self.noise) * (1 + self.allowance) - 1
 
     def is_below(self, ratio: float) -> bool:
-        """Whether the candidate is less than `ratio` times as good, beyond interval and noise."""
-        return self.interval.high * (1 + self.noise) < ratio
+        """Whether the candidate is less than `ratio` times as good, beyond interval and margin."""
+        return self.interval.high * (1 + self.margin) < ratio
 
 
 @dataclass(frozen=True)
@@ -146,6 +168,8 @@ class Verdict:
     """The same."""
     instances: int = 1
     """Pairs of processes that were measured."""
+    disturbance: Disturbance | None = None
+    """What else the machine did; None if that is not known."""
 
     @property
     def p50(self) -> Comparison | None:
@@ -181,7 +205,9 @@ class Verdict:
             f"{value:.{interval.digits}f}" for value in (interval.ratio, interval.low, interval.high)
         )
         told = f"{ratio}x (95% CI {low} to {high}; "
-        told += f"the machine's own noise is {self.p50.noise:.1%})"
+        told += (
+            f"the machine's own noise is {self.p50.noise:.1%}{_waits(self.p50)}{_others(self.disturbance)})"
+        )
         how = self.plan.how
         scope = "" if self.instances > 1 else " This holds for these two processes; a restart can change it."
         same = (
@@ -192,6 +218,17 @@ class Verdict:
             return f"{b} is {word} than {a}{how}: {told}, and {same}.{scope}{failed}"
         doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}{how}"
         return f"{doubt}: {told}; it {same}.{failed}"
+
+
+def _waits(comparison: Comparison) -> str:
+    part = f"{comparison.allowance:.1%}"
+    return "" if part == "0.0%" else f", waits for a CPU can explain {part}"
+
+
+def _others(disturbance: Disturbance | None) -> str:
+    if disturbance is None or disturbance.others is None or disturbance.others < BUSY:
+        return ""
+    return f", other programs used {disturbance.others:.0%} of the CPUs"
 
 
 def failures(contestant: Contestant, measured: Measurement, plan: Plan) -> str | None:
@@ -261,7 +298,7 @@ def until_narrow(plan: Plan, instances: int = 1) -> Callable[[Rounds], bool]:
 
 def _is_narrow(comparison: Comparison, plan: Plan) -> bool:
     return (
-        comparison.interval.width <= plan.ci_width
+        comparison.width <= plan.ci_width
         and comparison.noise <= plan.ci_width
         and (comparison.effective is None or comparison.instances > 1 or comparison.effective >= FEWEST)
     )
@@ -274,8 +311,26 @@ def conclude(
     rounds: Rounds,
     plan: Plan,
     instances: int = 1,
+    disturbance: Disturbance | None = None,
 ) -> Verdict:
     """What finished rounds amount to; round r is of instance r modulo `instances`."""
+    # Over several instances, the interval contains what differs between processes.
+    allowance = disturbance.explains(BASELINE, CANDIDATE) if disturbance and instances == 1 else 0.0
+    seconds = sum(block.seconds for blocks in rounds for label in blocks.values() for block in label)
+    throughput = _ratios(rates(rounds, NEW), rates(rounds, OLD))
+    comparisons = {
+        P50: _strayed(at_p50(rounds, instances), paired_ratios(rounds, OLD, NEW), seconds),
+        THROUGHPUT: _strayed(
+            _compared(
+                throughput,
+                [_ratios(rates(rounds, [one]), rates(rounds, [other])) for one, other in HALVES],
+                instances,
+            ),
+            throughput,
+            seconds,
+        ),
+        **{f"p{q}": _at_tail(rounds, q, plan.seed) for q in TAILS},
+    }
     return Verdict(
         baseline,
         candidate,
@@ -285,19 +340,15 @@ def conclude(
             CANDIDATE: measure([b for blocks in rounds for label in NEW for b in blocks[label]]),
         },
         {
-            P50: at_p50(rounds, instances),
-            THROUGHPUT: _compared(
-                _ratios(rates(rounds, NEW), rates(rounds, OLD)),
-                [_ratios(rates(rounds, [one]), rates(rounds, [other])) for one, other in HALVES],
-                instances,
-            ),
-            **{f"p{q}": _at_tail(rounds, q, plan.seed) for q in TAILS},
+            figure: None if comparison is None else replace(comparison, allowance=allowance)
+            for figure, comparison in comparisons.items()
         },
         plan,
         paired_ratios(rounds, OLD, NEW),
         paired_ratios(rounds, [BASELINE], [CONTROL]),
         timeline(rounds),
         instances=instances,
+        disturbance=disturbance,
     )
 
 
@@ -318,6 +369,14 @@ def _compared(ratios: Sequence[float], controls: Iterable[Sequence[float]], inst
     else:
         interval, effective = stats.nested_interval([ratios[n::instances] for n in range(instances)])
     return Comparison(interval, noise, effective, instances)
+
+
+def _strayed(comparison: Comparison, ratios: Sequence[float], seconds: float) -> Comparison:
+    """With what other processes could differ by, where a single pair was measured."""
+    if comparison.instances > 1:
+        return comparison
+    deviation = stats.stray(ratios, seconds)
+    return replace(comparison, interval=stats.widened(comparison.interval, deviation), stray=deviation)
 
 
 def _ratios(over: Sequence[float], under: Sequence[float]) -> list[float]:

@@ -6,6 +6,7 @@ import platform
 import re
 import shlex
 import sys
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from tasks.lib.common.strict_json import finite
 from tasks.lib.measure.rounds import Timeline
 from tasks.lib.measure.verdict import BASELINE, CANDIDATE, Contestant, Measurement, Verdict, failures
 from tasks.lib.measure.warmup import Warmup
+from tasks.lib.measure.watch import Disturbance
 from tasks.lib.models.http_file import public
 from tasks.lib.results import words
 from tasks.lib.results.schema import SCHEMA, Result, Run
@@ -129,20 +131,38 @@ def _run(record: Record) -> Run:
             "alone": _alone(record.alone) if record.alone else None,
             "verdict": _verdict(record.verdict) if record.verdict else None,
             "warmup": asdict(done.warmup) if done.warmup else None,
-            "blocks": _blocks(done.timeline) if done.timeline else None,
+            "blocks": _blocks(done.timeline, record.verdict) if done.timeline else None,
         }
     )
     return cast(Run, run | {"notes": words.run_notes(cast(Run, run), record.plan)})
 
 
-def _blocks(timeline: Timeline) -> dict[str, Any]:
+def _disturbance(disturbance: Disturbance) -> dict[str, Any]:
+    return {
+        "others": disturbance.others,
+        "stolen": disturbance.stolen,
+        "waited": dict(disturbance.waited),
+    }
+
+
+def _blocks(timeline: Timeline, verdict: Verdict | None) -> dict[str, Any]:
     """Four digits are more than a block of some dozen requests is worth, and there may be thousands."""
     return {
         "label": timeline.label,
         "start": [round(figure, 4) for figure in timeline.start],
         "p50": [float(f"{figure:.4g}") for figure in timeline.p50],
         "rate": [float(f"{figure:.4g}") for figure in timeline.rate],
+        "others": _others(timeline, verdict.disturbance if verdict else None),
     }
+
+
+def _others(timeline: Timeline, disturbance: Disturbance | None) -> list[float | None]:
+    """Of each block, the share of the CPUs that other programs used in the span in which it began."""
+    spans = disturbance.spans if disturbance else ()
+    ends = [span.began + span.seconds - timeline.began for span in spans]
+    places = [bisect_right(ends, start) for start in timeline.start]
+    shares = [spans[min(place, len(spans) - 1)].others if spans else None for place in places]
+    return [None if share is None else round(share, 3) for share in shares]
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
@@ -159,6 +179,8 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
                 "noise": comparison.noise,
                 "outcome": comparison.outcome,
                 "effective": comparison.effective,
+                "allowance": comparison.allowance,
+                "stray": comparison.stray,
             }
             if comparison
             else None
@@ -168,6 +190,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "is_narrow": verdict.is_narrow,
         "rounds": len(verdict.round_ratios),
         "instances": verdict.instances,
+        "disturbance": _disturbance(verdict.disturbance) if verdict.disturbance else None,
         "round_ratios": verdict.round_ratios,
         "control_ratios": verdict.control_ratios,
     }

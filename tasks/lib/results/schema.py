@@ -178,6 +178,8 @@ class Agreement(_AgreementOfNow):
 
 class _ComparisonOfNow(TypedDict, total=False):
     effective: float | None
+    allowance: float
+    stray: float | None
 
 
 class Comparison(_ComparisonOfNow):
@@ -190,8 +192,17 @@ class Comparison(_ComparisonOfNow):
     outcome: int
 
 
+class Disturbance(TypedDict):
+    """What else the machine did while two servers were measured."""
+
+    others: float | None
+    stolen: float
+    waited: dict[str, float]
+
+
 class _VerdictOfNow(TypedDict, total=False):
     instances: int
+    disturbance: Disturbance | None
 
 
 class Verdict(_VerdictOfNow):
@@ -216,7 +227,11 @@ class Warmup(TypedDict):
     seconds: float
 
 
-class Blocks(TypedDict):
+class _BlocksOfNow(TypedDict, total=False):
+    others: list[float | None]
+
+
+class Blocks(_BlocksOfNow):
     """Every block in the order of sending, as columns of equal length."""
 
     label: list[str]

@@ -19,8 +19,10 @@ from tasks.lib.measure.stats import (
     percentile,
     ratio_interval,
     serial_interval,
+    stray,
     t_cdf,
     t_quantile,
+    widened,
 )
 from tests.helpers.simulated import lingering
 
@@ -183,3 +185,21 @@ def test_the_needed_requests_are_those_of_mlperf(q: int) -> None:
     over = 1 - q / 100
     needed = next(n for n in range(1, 2000) if reference.binom.cdf(1, n, over) <= 0.01)
     assert MINIMUM_SAMPLES[q] == needed
+
+
+def test_what_strays_within_a_second_does_not_shrink_in_longer_runs() -> None:
+    random = np.random.default_rng(1)
+    short, long = [
+        np.median([stray(run, rounds * 0.1) for run in np.exp(lingering(random, 200, rounds, 0.0))])
+        for rounds in (40, 640)
+    ]
+    # Ten rounds of 2 % are measured in a second.
+    assert short == pytest.approx(0.02 / math.sqrt(10), rel=0.1)
+    assert long == pytest.approx(short, rel=0.1)
+
+
+def test_a_deviation_widens_an_interval() -> None:
+    interval = widened(Interval(1.5, 1.5 * math.exp(-0.03), 1.5 * math.exp(0.03)), 0.04 / 1.96)
+    assert (interval.low, interval.ratio, interval.high) == pytest.approx(
+        (1.5 * math.exp(-0.05), 1.5, 1.5 * math.exp(0.05))
+    )

@@ -57,15 +57,17 @@ def test_keys_of_a_comparison() -> None:
         "start": [0.0, 0.5123, 1.0247, 1.537],
         "p50": [0.03121, 0.0312, 0.01301, 0.013],
         "rate": [31.6, 31.6, 75.81, 75.79],
+        "others": [None, None, None, None],
     }
     assert {len(column) for column in run["blocks"].values()} == {16}
     verdict = run["verdict"]
     assert set(verdict) == {
         "baseline", "candidate", "agreement", "comparisons", "problem", "is_narrow", "rounds",
-        "round_ratios", "control_ratios", "instances",
+        "round_ratios", "control_ratios", "instances", "disturbance",
     }  # fmt: skip
     assert verdict["comparisons"]["p50"] == {
         "ratio": 2.41, "low": 2.37, "high": 2.45, "noise": 0.013, "outcome": 1, "effective": 2.0,
+        "allowance": 0.0, "stray": None,
     }  # fmt: skip
     assert verdict["comparisons"]["p99"] is None
     assert verdict["round_ratios"] == [2.4, 2.42]
