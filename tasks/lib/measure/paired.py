@@ -49,13 +49,15 @@ def judge(
             ]
             requests = {label: [load.prepare(body) for body in samples] for label, load in loads}
             instances.append(Instance(loads, requests))
-        # Several instances share the time, so that many do not take many times as long.
-        shared = replace(plan, warmup_seconds=plan.warmup_seconds / number)
         block = BLOCK if number == 1 else BLOCK // 2
-        for instance in instances:
+        left = plan.warmup_seconds
+        for place, instance in enumerate(instances):
             by_label = dict(instance.loads)
             servers = {labels[0]: [by_label[label] for label in labels] for labels in HALVES}
+            # The time is shared: what one pair does not need, the next ones have.
+            shared = replace(plan, warmup_seconds=left / (number - place))
             warmups.append(warmed_up(servers, samples, shared, block))
+            left = max(0.0, left - warmups[-1].seconds)
         watch = Watch({label: _processes(side) for (label, _), side in zip(HALVES, sides, strict=True)})
 
         def note(seconds: float) -> None:
