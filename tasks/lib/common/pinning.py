@@ -44,7 +44,7 @@ class Pinning:
 
 
 def plan(setting: CPUs, cores: Sequence[CPUs] | None) -> Pinning:
-    """Servers on the CPUs `wanted` (empty: whatever is best), the client on others if it can be.
+    """Servers on the CPUs `setting` (empty: whatever is best), the client on others if it can be.
 
     `cores` are the CPUs that this process may use, those of one core together; None if the system does
     not tell.

@@ -356,10 +356,12 @@ class _Source:
         text = self.text(*keys)
         if text == "auto":
             return ()
-        found = pinning.parse(text) if re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text) else ()
-        if not found:
+        parsed = (
+            pinning.parse(text) if re.fullmatch(r"\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*", text) else ()
+        )
+        if not parsed:
             raise self._wrong(keys, f"is {text!r}, not auto or a list of CPUs such as 0-3,6")
-        return found
+        return parsed
 
     def table(self, *keys: str) -> Mapping[str, Mapping[str, Any]]:
         value = self._find(keys)

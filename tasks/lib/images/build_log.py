@@ -141,9 +141,11 @@ def failure(reader: Reader) -> Failure:
     printed = [line for line in printed if TELLING.search(line) or not BAZEL.match(line)]
     matter = [line for line in printed if TELLING.search(line)]
     # The first telling lines are the cause, the last ones of all what became of it.
-    wanted = {*islice(matter, SHOWN // 3), *printed[-(SHOWN // 2) :]}
+    selected = {*islice(matter, SHOWN // 3), *printed[-(SHOWN // 2) :]}
     verdicts = [line for line in reversed(reader.endings) if TELLING.search(line)][:1]
-    shown = dict.fromkeys(_told(line) for line in [*(line for line in printed if line in wanted), *verdicts])
+    shown = dict.fromkeys(
+        _told(line) for line in [*(line for line in printed if line in selected), *verdicts]
+    )
     return Failure("" if step is None else step.number, "" if step is None else str(step), tuple(shown))
 
 

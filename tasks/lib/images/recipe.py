@@ -179,12 +179,12 @@ def fingerprint(made_from: Recipe, base_ids: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def base_ids(client: DockerClient, made_from: Recipe, there: Image | None = None) -> dict[str, str]:
+def base_ids(client: DockerClient, made_from: Recipe, existing: Image | None = None) -> dict[str, str]:
     """The ids of the images it is made from, by build argument.
 
-    Where one is gone, it is what the image `there` recorded of it, or empty.
+    Where one is gone, it is what the image `existing` recorded of it, or empty.
     """
-    said = "" if there is None else str(there.labels.get(f"{LABEL}.bases", ""))
+    said = "" if existing is None else str(existing.labels.get(f"{LABEL}.bases", ""))
     recorded = dict(pair.partition("=")[::2] for pair in said.split(","))
     ids = {}
     for argument, base in made_from.bases.items():
@@ -193,10 +193,10 @@ def base_ids(client: DockerClient, made_from: Recipe, there: Image | None = None
     return ids
 
 
-def is_fresh(client: DockerClient, made_from: Recipe, there: Image) -> bool:
+def is_fresh(client: DockerClient, made_from: Recipe, present: Image) -> bool:
     """Whether the image that is there was made from the same inputs."""
-    ids = base_ids(client, made_from, there)
-    return all(ids.values()) and there.labels.get(f"{LABEL}.fingerprint") == fingerprint(made_from, ids)
+    ids = base_ids(client, made_from, present)
+    return all(ids.values()) and present.labels.get(f"{LABEL}.fingerprint") == fingerprint(made_from, ids)
 
 
 def context_files(context: Path, dockerfile: str) -> list[Path]:
@@ -277,6 +277,6 @@ def image(client: DockerClient, called: str) -> Image | None:
         ) from error
 
 
-def built(called: str, found: Image, was_there: bool = False) -> Built:
+def built(called: str, image: Image, was_there: bool = False) -> Built:
     """What is told of an image that is there."""
-    return Built(called, int(found.attrs.get("Size") or 0), dict(found.labels), was_there)
+    return Built(called, int(image.attrs.get("Size") or 0), dict(image.labels), was_there)

@@ -182,8 +182,8 @@ def compare(
     ]
     scores = scores_output(signature)
     name = scores.name if scores else None
-    found = exchangeable([a for a, _ in pairs], name, tolerances)
-    return replace(compare_answers(pairs, name, tolerances), exchangeable=found)
+    share = exchangeable([a for a, _ in pairs], name, tolerances)
+    return replace(compare_answers(pairs, name, tolerances), exchangeable=share)
 
 
 def exchangeable(answers: Sequence[Mapping[str, Any]], scores: str | None, tolerances: Tolerances) -> float:

@@ -40,15 +40,15 @@ class Histogram:
         for value, count in zip(*(column.tolist() for column in np.unique_counts(whole)), strict=True):
             self._counts.record_value(int(value), count)
 
-    def percentiles(self, wanted: Sequence[float]) -> list[float]:
-        """The latencies in seconds that `wanted` percent (0 to 100) of all do not exceed.
+    def percentiles(self, ranks: Sequence[float]) -> list[float]:
+        """The latencies in seconds that `ranks` percent (0 to 100) of all do not exceed.
 
         All in one pass, so ask for a whole curve at once. Raises ValueError where nothing was recorded.
         """
         if not len(self):
             raise ValueError("an empty histogram has no percentiles")
-        values = self._counts.get_percentile_to_value_dict(wanted)
-        return [values[q] / MICROSECONDS for q in wanted]
+        values = self._counts.get_percentile_to_value_dict(ranks)
+        return [values[q] / MICROSECONDS for q in ranks]
 
     def encode(self) -> str:
         """The whole histogram as text, some thousand characters."""

@@ -264,7 +264,11 @@ def _growth(blocks: Sequence[np.ndarray[Any, Any]]) -> float | None:
     """See Measurement.growth; each block's latencies are in the order of their answers."""
     import numpy as np
 
-    halves = [(one[: len(one) // 2], one[-(len(one) // 2) :]) for one in blocks if len(one) > 1]
+    halves = [
+        (latencies[: len(latencies) // 2], latencies[-(len(latencies) // 2) :])
+        for latencies in blocks
+        if len(latencies) > 1
+    ]
     if not halves:
         return None
     earlier, later = (float(np.median(np.concatenate(each))) for each in zip(*halves, strict=True))
@@ -323,7 +327,7 @@ def conclude(
         THROUGHPUT: _strayed(
             _compared(
                 throughput,
-                [_ratios(rates(rounds, [one]), rates(rounds, [other])) for one, other in HALVES],
+                [_ratios(rates(rounds, [half]), rates(rounds, [other])) for half, other in HALVES],
                 instances,
             ),
             throughput,
@@ -356,7 +360,7 @@ def at_p50(rounds: Rounds, instances: int = 1) -> Comparison:
     """What the p50s of the rounds say; round r is of instance r modulo `instances`."""
     return _compared(
         paired_ratios(rounds, OLD, NEW),
-        [paired_ratios(rounds, [one], [other]) for one, other in HALVES],
+        [paired_ratios(rounds, [half], [other]) for half, other in HALVES],
         instances,
     )
 
@@ -387,9 +391,9 @@ def _at_tail(rounds: Rounds, q: int, seed: int) -> Comparison | None:
     """The percentiles of the tail: a round has too few requests for one of its own."""
 
     def latencies(*labels: str) -> list[np.ndarray[Any, Any]]:
-        return [pooled([b for label in labels for b in one[label]]) for one in rounds]
+        return [pooled([b for label in labels for b in half[label]]) for half in rounds]
 
     interval = stats.resampled(latencies(*OLD), latencies(*NEW), q, seed)
-    controls = [stats.resampled(latencies(one), latencies(other), q, seed) for one, other in HALVES]
+    controls = [stats.resampled(latencies(half), latencies(other), q, seed) for half, other in HALVES]
     noise = [stats.margin(control) for control in controls if control is not None]
     return None if interval is None or len(noise) < len(HALVES) else Comparison(interval, max(noise))

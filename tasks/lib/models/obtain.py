@@ -33,19 +33,19 @@ def ensure(
     Returns None only with settings.dry, when the model would have to be brought in first. Raises
     ModelError, DownloadError, or what the seeded build raises; nothing is left behind then.
     """
-    wanted = store.parse(reference)
+    named = store.parse(reference)
 
     def there() -> Model | None:
-        return take_in.there(settings.paths, wanted, lambda origin: source in ("auto", origin.source), sha256)
+        return take_in.there(settings.paths, named, lambda origin: source in ("auto", origin.source), sha256)
 
-    found = there()
-    if found is not None:
+    model = there()
+    if model is not None:
         if not settings.dry:
-            publish.sweep(settings.paths, wanted.name)
-        return found
-    if catalog.find(settings.paths, wanted.name) is None and store.versions(settings.paths, wanted.name):
+            publish.sweep(settings.paths, named.name)
+        return model
+    if catalog.find(settings.paths, named.name) is None and store.versions(settings.paths, named.name):
         return store.find(settings.paths, reference)  # raises, naming the versions that there are
-    entry = catalog.get(settings.paths, wanted.name)
+    entry = catalog.get(settings.paths, named.name)
     archive = None
     if source != "seeded" and entry.url is not None:
         given = sha256 or entry.sha256
@@ -55,15 +55,15 @@ def ensure(
     recipe = entry.seeded
     if source == "official" or sha256 is not None or strip_components is not None:
         recipe = None
-    elif recipe is not None and wanted.version is not None:
+    elif recipe is not None and named.version is not None:
         # A version asked for by its number comes from one source only.
-        if wanted.version == _seeded_version():
+        if named.version == _seeded_version():
             archive = None
         else:
             recipe = None
     if archive is None and recipe is None:
         raise ModelError(
-            f"{wanted} is not available with --source {source}: the catalogue names no such source for it.",
+            f"{named} is not available with --source {source}: the catalogue names no such source for it.",
             "Leave out --source and the version, or give an archive with --url.",
         )
     if settings.dry:
@@ -72,21 +72,21 @@ def ensure(
         plans = [f"download {public(archive.url)}"] if archive else []
         plans += [f"build the seeded model {recipe}"] if recipe else []
         plan = ", or where that cannot be reached ".join(plans)
-        console.note(f"would {plan} into {_shown(settings.paths, wanted.name)}")
+        console.note(f"would {plan} into {_shown(settings.paths, named.name)}")
         return None
-    with publish.working_on(settings.paths, wanted.name):
-        found = there()
-        if found is not None:
-            return found
+    with publish.working_on(settings.paths, named.name):
+        model = there()
+        if model is not None:
+            return model
         if archive is not None:
             try:
-                return take_in.newest(_fetch(settings, wanted, archive))
+                return take_in.newest(_fetch(settings, named, archive))
             except Unreachable as error:
                 if recipe is None:
                     raise
                 console.note(f"{error.problem} Building the same architecture with seeded weights instead.")
         assert recipe is not None
-        return _build_seeded(settings, wanted.name, recipe)
+        return _build_seeded(settings, named.name, recipe)
 
 
 def from_url(
@@ -104,8 +104,8 @@ def from_url(
     """
     from tasks.lib.models.http_file import public
 
-    wanted = store.parse(reference)
-    entry = catalog.find(settings.paths, wanted.name)
+    named = store.parse(reference)
+    entry = catalog.find(settings.paths, named.name)
     source = "official" if entry is not None and entry.url == url else "url"
     archive = Archive(url, source, sha256, "--sha256", strip_components)
     known = digests.read(settings.paths).get(public(url))
@@ -116,18 +116,18 @@ def from_url(
                 known is not None and origin.archive_sha256 == known.sha256
             )
 
-        return take_in.there(settings.paths, wanted, fits, sha256)
+        return take_in.there(settings.paths, named, fits, sha256)
 
-    found = there()
-    if found is not None:
+    model = there()
+    if model is not None:
         if not settings.dry:
-            publish.sweep(settings.paths, wanted.name)
-        return found
+            publish.sweep(settings.paths, named.name)
+        return model
     if settings.dry:
-        console.note(f"would download {public(url)} into {_shown(settings.paths, wanted.name)}")
+        console.note(f"would download {public(url)} into {_shown(settings.paths, named.name)}")
         return None
-    with publish.working_on(settings.paths, wanted.name):
-        return there() or take_in.newest(_fetch(settings, wanted, archive))
+    with publish.working_on(settings.paths, named.name):
+        return there() or take_in.newest(_fetch(settings, named, archive))
 
 
 def from_path(
@@ -157,9 +157,9 @@ def from_file(
     settings.dry. Raises ModelError, DownloadError, or EnvironmentBuildError for a Keras file; nothing is left
     behind then.
     """
-    wanted = store.parse(reference)
+    named = store.parse(reference)
     if settings.dry:
-        console.note(f"would bring in what {file} holds into {_shown(settings.paths, wanted.name)}")
+        console.note(f"would bring in what {file} holds into {_shown(settings.paths, named.name)}")
         return None
     archive = Archive(str(file), "path", sha256, "--sha256", strip_components)
     try:
@@ -168,10 +168,10 @@ def from_file(
         raise local_copy.unreadable(error) from error
     with (
         source,
-        publish.working_on(settings.paths, wanted.name),
-        publish.workspace(settings.paths, wanted.name) as partial,
+        publish.working_on(settings.paths, named.name),
+        publish.workspace(settings.paths, named.name) as partial,
     ):
-        return take_in.newest(take_in.taken_in(settings, wanted, archive, source, partial))
+        return take_in.newest(take_in.taken_in(settings, named, archive, source, partial))
 
 
 def from_folder(settings: Settings, reference: str, folder: Path) -> Model | None:
@@ -182,27 +182,30 @@ def from_folder(settings: Settings, reference: str, folder: Path) -> Model | Non
     same content is not copied again. Returns the newest version that `folder` holds, or None with
     settings.dry. Raises ModelError or DownloadError; nothing is left behind then.
     """
-    wanted = store.parse(reference)
+    named = store.parse(reference)
     paths = settings.paths
-    offered = local_copy.offered(folder, wanted.version)
+    offered = local_copy.offered(folder, named.version)
     if settings.dry:
         what = ", ".join(
-            "its SavedModel" if each.version is None else f"version {each.version}" for each in offered
+            "its SavedModel" if candidate.version is None else f"version {candidate.version}"
+            for candidate in offered
         )
-        console.note(f"would copy {what} from {folder} into {_shown(paths, wanted.name)}")
+        console.note(f"would copy {what} from {folder} into {_shown(paths, named.name)}")
         return None
-    with publish.working_on(paths, wanted.name):
-        same = [_with_content(paths, wanted.name, each) for each in offered]
-        there = [model for model in same if model is not None]
-        if len(there) == len(offered):
-            return take_in.newest(there)
-        with publish.workspace(paths, wanted.name) as partial:
+    with publish.working_on(paths, named.name):
+        same = [_with_content(paths, named.name, candidate) for candidate in offered]
+        present = [model for model in same if model is not None]
+        if len(present) == len(offered):
+            return take_in.newest(present)
+        with publish.workspace(paths, named.name) as partial:
             copies: dict[int, Path] = {}
-            for each in offered:
-                version = each.version or max(store.versions(paths, wanted.name), default=0) + 1
+            for candidate in offered:
+                version = candidate.version or max(store.versions(paths, named.name), default=0) + 1
                 copies[version] = partial / str(version)
-                local_copy.copy(each, copies[version], f"{wanted.name}@{version}", paths.shown(paths.models))
-            with publish.placed(paths, wanted.name, copies, "path", str(folder.resolve()), None) as models:
+                local_copy.copy(
+                    candidate, copies[version], f"{named.name}@{version}", paths.shown(paths.models)
+                )
+            with publish.placed(paths, named.name, copies, "path", str(folder.resolve()), None) as models:
                 return take_in.newest(models)
 
 

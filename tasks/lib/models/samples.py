@@ -196,8 +196,8 @@ def _read(settings: Settings, model: Model, pixels: str | None) -> Samples | Non
         text = (folder / REQUESTS).read_bytes()
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         is_edited = hashlib.sha256(text).hexdigest() != about["requests"]
-        wanted = fingerprint(settings, model, pixels or _pixels_in(about["fingerprint"]))
-        if not is_edited and (about["fingerprint"] != wanted or about.get("format") != FORMAT):
+        expected = fingerprint(settings, model, pixels or _pixels_in(about["fingerprint"]))
+        if not is_edited and (about["fingerprint"] != expected or about.get("format") != FORMAT):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

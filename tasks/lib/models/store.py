@@ -139,21 +139,21 @@ def find(paths: Paths, reference: str) -> Model:
 
     Raises ModelError if it is not on disk, naming the command that brings it.
     """
-    wanted = parse(reference)
-    present = versions(paths, wanted.name)
+    named = parse(reference)
+    present = versions(paths, named.name)
     if not present:
         raise ModelError(
-            f"There is no model {wanted.name!r} in {paths.shown(paths.models)}.",
-            f"Bring it in with `invoke download --model {wanted.name}` "
+            f"There is no model {named.name!r} in {paths.shown(paths.models)}.",
+            f"Bring it in with `invoke download --model {named.name}` "
             "(and --url or --path if models/catalog.toml does not list it).",
         )
-    version = max(present) if wanted.version is None else wanted.version
+    version = max(present) if named.version is None else named.version
     if version not in present:
         raise ModelError(
-            f"{wanted.name} has no version {version}, but {', '.join(map(str, present))}.",
-            f"Name one of these, or bring it in: `invoke download --model {wanted.name}`, --url or --path.",
+            f"{named.name} has no version {version}, but {', '.join(map(str, present))}.",
+            f"Name one of these, or bring it in: `invoke download --model {named.name}`, --url or --path.",
         )
-    return load(paths, wanted.name, version)
+    return load(paths, named.name, version)
 
 
 def load(paths: Paths, name: str, version: int) -> Model:
@@ -176,12 +176,12 @@ def is_ours(folder: Path) -> bool:
 
 def saved_models(folder: Path) -> list[Path]:
     """The folders at or below `folder` that hold a SavedModel, sorted. Links are not followed."""
-    found = []
+    saved = []
     for parent, folders, files in os.walk(folder):
         if SAVED_MODEL in files:
-            found.append(Path(parent))
+            saved.append(Path(parent))
             folders.clear()  # what is inside a SavedModel belongs to it
-    return sorted(found)
+    return sorted(saved)
 
 
 def content_digest(folder: Path) -> str:
@@ -233,7 +233,7 @@ def write_origin(folder: Path, origin: Origin) -> None:
 def _origin(paths: Paths, folder: Path) -> Origin:
     record = origin_record(folder)
     try:
-        recorded, there = _recorded(folder), content_digest(folder)
+        recorded, content = _recorded(folder), content_digest(folder)
     except ValueError:
         raise ModelError(
             f"{paths.shown(record)} is damaged, so where this model came from is unknown.",
@@ -245,9 +245,11 @@ def _origin(paths: Paths, folder: Path) -> Origin:
             "Make it readable for you, and try again.",
         ) from error
     if recorded is None:
-        return Origin("path", paths.shown(folder), None, there)
+        return Origin("path", paths.shown(folder), None, content)
     return (
-        recorded if recorded.content_sha256 == there else Origin("changed", paths.shown(folder), None, there)
+        recorded
+        if recorded.content_sha256 == content
+        else Origin("changed", paths.shown(folder), None, content)
     )
 
 

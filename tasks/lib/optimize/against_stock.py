@@ -102,13 +102,13 @@ class Bench:
         compared = [self._compared(candidates, deadline) for candidates in groups]
         left = min(MEASURED_SECONDS, self.settings.benchmark.plan.max_seconds)
         seen = []
-        for number, one in enumerate(compared):
+        for number, group in enumerate(compared):
             share = min(FIRST_SECONDS, left) if number == 0 else left / (len(groups) - number)
             begun = time.monotonic()
-            is_timed = number == 0 or 2 * FEWEST * one.cost <= share
-            speeds = self._timed(one, share) if one.agreeing and is_timed else NOT_TIMED
+            is_timed = number == 0 or 2 * FEWEST * group.cost <= share
+            speeds = self._timed(group, share) if group.agreeing and is_timed else NOT_TIMED
             left = max(0.0, left - (time.monotonic() - begun))
-            seen.append(Observed(speeds.stock, tuple(map(speeds.added_to, one.candidates)), one.hollow))
+            seen.append(Observed(speeds.stock, tuple(map(speeds.added_to, group.candidates)), group.hollow))
         return seen
 
     # Answers

@@ -200,11 +200,11 @@ def _fastest(candidates: Sequence[Candidate]) -> str | None:
 
     Where nothing was measured it is the first one: f32 if it is among them.
     """
-    gaining = [one for one in candidates if one.refused is None and not one.is_slower]
+    gaining = [candidate for candidate in candidates if candidate.refused is None and not candidate.is_slower]
     if not gaining:
         return None
-    same = [one for one in gaining if one.group == gaining[0].group]
-    return min(same, key=lambda one: math.inf if one.p50 is None else one.p50).precision
+    same = [candidate for candidate in gaining if candidate.group == gaining[0].group]
+    return min(same, key=lambda candidate: math.inf if candidate.p50 is None else candidate.p50).precision
 
 
 def _executed(candidates: Sequence[Candidate], precision: str, must_gain: bool) -> dict[str, str]:

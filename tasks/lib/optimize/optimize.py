@@ -153,8 +153,10 @@ class _Build:
         native = self._converted()
         self._samples = samples.ensure(self._settings, self._model, self._pixels)
         self._notes: tuple[str, ...] = self._samples.notes
-        wanted = PRECISIONS if self._asked == artefact.AUTO else (self._asked,)
-        outcome = self._outcome([p for p in wanted if p in native], [p for p in wanted if p not in native])
+        precisions = PRECISIONS if self._asked == artefact.AUTO else (self._asked,)
+        outcome = self._outcome(
+            [p for p in precisions if p in native], [p for p in precisions if p not in native]
+        )
         report(outcome)
         for note in self._notes:
             console.note(note)

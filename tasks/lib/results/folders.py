@@ -63,16 +63,16 @@ def _save(file: Path, text: str) -> None:
         raise
 
 
-def _new_folder(wanted: Path) -> Path:
-    """Make `wanted`, or the first of NAME-2, NAME-3, ... that is not there. Raises OSError."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    folder, number = wanted, 1
+def _new_folder(preferred: Path) -> Path:
+    """Make `preferred`, or the first of NAME-2, NAME-3, ... that is not there. Raises OSError."""
+    preferred.parent.mkdir(parents=True, exist_ok=True)
+    folder, number = preferred, 1
     while True:
         try:
             folder.mkdir()
         except FileExistsError:
             number += 1
-            folder = wanted.with_name(f"{wanted.name}-{number}")
+            folder = preferred.with_name(f"{preferred.name}-{number}")
         else:
             return folder
 

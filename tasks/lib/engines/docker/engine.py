@@ -265,13 +265,13 @@ class DockerEngine:
             raise refusals.running(plan.image, why) from error
         return container
 
-    def check_running(self, server: Server, each: Container, pause: float) -> None:
+    def check_running(self, server: Server, container: Container, pause: float) -> None:
         """Wait for `pause` seconds, then raise ServerError, its log shown, if it has ended or is hopeless."""
         time.sleep(pause)
-        self._check_alive(server, each)
-        reason = serving_log.hopeless(self._text(each, LOG_READ))
+        self._check_alive(server, container)
+        reason = serving_log.hopeless(self._text(container, LOG_READ))
         if reason is not None:
-            self.show_log(each)
+            self.show_log(container)
             raise ServerError(f"{server} will never answer: {reason[0]}.", reason[1])
 
     def _check_alive(self, server: Server, container: Container) -> None:
@@ -326,13 +326,13 @@ class DockerEngine:
             "Fix the error shown above and try again.",
         )
 
-    def settle(self, server: Server, each: Container) -> None:
+    def settle(self, server: Server, container: Container) -> None:
         """Put on record that it is ready. Raises ServerError if it was removed or stopped meanwhile."""
-        self._hint(server, each)
-        self._check_alive(server, each)
+        self._hint(server, container)
+        self._check_alive(server, container)
         with _gone_is_fine():
-            each.rename(containers.name(server, READY))
-        self._check_alive(server, each)
+            container.rename(containers.name(server, READY))
+        self._check_alive(server, container)
 
     def discard(self, server: Server) -> None:
         """Remove what there is of the server's container."""
@@ -347,9 +347,9 @@ class DockerEngine:
                 "build.optimized` compiles one that is (hours), and `invoke benchmark` measures what it gains"
             )
 
-    def show_log(self, each: Container) -> None:
+    def show_log(self, container: Container) -> None:
         """Show the last lines that the server wrote."""
-        console.note(f"the last lines of its log:\n{self._text(each, LOG_TAIL)}")
+        console.note(f"the last lines of its log:\n{self._text(container, LOG_TAIL)}")
 
 
 @dataclass
@@ -380,19 +380,19 @@ class _Start:
         assert self.container is not None
         return self.engine.launch(plan.server, self.container)
 
-    def is_listening(self, server: Server, each: Container) -> bool:
+    def is_listening(self, server: Server, container: Container) -> bool:
         return True  # Docker publishes the port for this container alone
 
-    def check_running(self, server: Server, each: Container, pause: float) -> None:
-        self.engine.check_running(server, each, pause)
+    def check_running(self, server: Server, container: Container, pause: float) -> None:
+        self.engine.check_running(server, container, pause)
 
-    def show_log(self, server: Server, each: Container) -> None:
-        self.engine.show_log(each)
+    def show_log(self, server: Server, container: Container) -> None:
+        self.engine.show_log(container)
 
-    def settle(self, server: Server, each: Container) -> None:
-        self.engine.settle(server, each)
+    def settle(self, server: Server, container: Container) -> None:
+        self.engine.settle(server, container)
 
-    def discard(self, server: Server, each: Container | None) -> None:
+    def discard(self, server: Server, container: Container | None) -> None:
         self.engine.discard(server)
 
 

@@ -211,7 +211,7 @@ class LocalEngine:
         if record is not None and record.process is not None and processes.alive(record.process):
             return [record.process]
         mark = self._marker(server_id)
-        return [found for found in processes.carriers(mark) if found.marker == mark][:1]
+        return [carrier for carrier in processes.carriers(mark) if carrier.marker == mark][:1]
 
     def survey(self) -> list[Record]:
         """The records of servers that run, oldest first, after putting right what is not as it should be.
