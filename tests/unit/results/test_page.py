@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tasks.lib.measure.histogram import Histogram
 from tasks.lib.measure.rounds import Timeline
+from tasks.lib.measure.watch import Disturbance, Span
 from tasks.lib.results import record, words
 from tasks.lib.results.page import document, figures, manifest, scales
 from tasks.lib.results.page.markup import node, text_of
@@ -84,6 +85,25 @@ def test_a_comparison_has_its_sentence_its_table_and_its_charts() -> None:
     for note in words.notes(content):
         assert note in page.texts
     assert charts(page) == ["Latency distribution", "Rounds in time", "Blocks in time"]
+
+
+def test_what_other_programs_used_is_drawn_where_it_is_known() -> None:
+    spans = (
+        Span(0.0, 2.0, 0.05, 0.0, {}),
+        Span(2.0, 1.0, 0.5, 0.0, {}),
+        Span(3.0, 9.0, 0.1, 0.0, {}),
+    )
+    seen = Disturbance(0.16, 0.0, {}, spans)
+    done = replace(DONE, verdict=replace(COMPARED, disturbance=seen))
+    page = read(done)
+    assert charts(page)[-1] == "Other programs in time"
+    (block,) = (
+        run["blocks"] for run in saved(replace(DONE, verdict=replace(COMPARED, disturbance=seen)))["runs"]
+    )
+    # A block begins every half second.
+    assert block["others"][:8] == [0.05] * 4 + [0.5] * 2 + [0.1] * 2
+    unknown = replace(COMPARED, disturbance=Disturbance(None, 0.0, {}, (Span(0.0, 9.0, None, 0.0, {}),)))
+    assert "Other programs in time" not in charts(read(replace(DONE, verdict=unknown)))
 
 
 def test_a_sweep_has_a_chart_against_connections_and_one_section_a_run() -> None:

@@ -138,6 +138,9 @@ def _charts(run: Run) -> Iterator[Element]:
     if run["verdict"] is not None:
         drawn.append(figures.ratios_in_time(run))
     drawn.append(figures.blocks_in_time(run))
+    others = figures.others_in_time(run)
+    if others is not None:
+        drawn.append(others)
     yield from _in_columns(drawn)
 
 

@@ -198,6 +198,31 @@ def blocks_in_time(run: Run) -> Element:
     return chart.figure(_points_table(series, "seconds", ("ms",)))
 
 
+def others_in_time(run: Run) -> Element | None:
+    """How much of the CPUs other programs used while each block was sent; None if that is not known."""
+    blocks = blocks_of(run)
+    # Results from before this was looked at do not have the key.
+    shares = [
+        (start, 100 * share)
+        for start, share in zip(blocks["start"], blocks.get("others", []), strict=False)
+        if share is not None
+    ]
+    if not shares:
+        return None
+    starts, values = [start for start, _ in shares], [share for _, share in shares]
+    series = [_in_time("other programs", "control", starts, values, "% of the CPUs", 1)]
+    explained = (
+        "The share of all CPUs that programs used which are neither servers nor client. Blocks that were "
+    )
+    explained += (
+        "sent while it was high are in the figures too: what it does to them shows in the charts above."
+    )
+    explained += _joined(series)
+    y = linear("% of the CPUs", max(*values, 10.0))
+    chart = Chart("Other programs in time", explained, _time(blocks["start"]), y, series)
+    return chart.figure(_points_table(series, "seconds", ("%",)))
+
+
 def _in_time(
     name: str, kind: str, starts: Sequence[float], values: Sequence[float], unit: str, mark: int
 ) -> Series:
