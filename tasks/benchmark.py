@@ -32,6 +32,7 @@ CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any serve
         "ci-width": "measure until the interval is this narrow; default: the setting benchmark.ci_width (2%)",
         "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
         "instances": "processes of each server that is started; default: the setting benchmark.instances",
+        "repeat": "run the whole comparison so many times, and tell how often it comes to the same outcome",
         "min-ratio": "exit with 2 if the candidate is reliably less than this many times as fast",
         "max-difference": "allowed between answers: NUMBER or OUTPUT=NUMBER; default: that of optimize",
         "rtol": "allowed relative to the baseline: |a-b| <= max-difference + rtol|a|",
@@ -55,6 +56,7 @@ def benchmark(
     ci_width: str = "",
     max_seconds: str = "",
     instances: str = "",
+    repeat: str = "",
     min_ratio: str = "",
     max_difference: Sequence[str] | None = None,
     rtol: Sequence[str] | None = None,
@@ -90,7 +92,7 @@ def benchmark(
         rtol=rtol or [],
         allow_different=allow_different,
     )
-    run.measure(settings, contest, format, flags.gate(min_ratio, alone))
+    run.measure(settings, contest, format, flags.gate(min_ratio, alone), flags.repeats(repeat, alone))
 
 
 @task(positional=["result"], help={"result": RESULT, "format": FORMATS})

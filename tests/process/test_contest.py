@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tasks.lib.benchmark import contest, instances, outcome
+from tasks.lib.benchmark import run as benchmark
 from tasks.lib.benchmark.contest import Contest
 from tasks.lib.common import hardware, pinning
 from tasks.lib.common.errors import CannotGain, GateFailed, NotComparable, ServerError, SuiteError
@@ -84,6 +85,21 @@ def test_several_processes_of_each_server_take_part(checkout: Checkout) -> None:
     for done in (first.verdict, second.verdict):
         assert len({*done.baseline.instances, *done.candidate.instances}) == 6
     assert "in 3 rounds of 3 processes of each server" in "".join(record.content([first])["runs"][0]["notes"])
+    assert checkout.processes() == []
+
+
+def test_a_benchmark_is_repeated_with_new_servers_and_another_seed(
+    checkout: Checkout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Contest("net", "stock", ["stock"], "local", HURRY)
+    benchmark.measure(checkout.settings, asked, "json", repeats=3)
+    printed = capsys.readouterr()
+    rows = json.loads(printed.out)
+    assert [row["run"] for row in rows] == [1, 2, 3]
+    assert printed.err.count("starting stock net@1") == 2 * 3
+    assert "of 3 runs; the speed-up was" in printed.err
+    saved = sorted(checkout.settings.paths.results.glob("*/result.json"))
+    assert sorted(json.loads(path.read_text())["plan"]["seed"] for path in saved) == [1, 2, 3]
     assert checkout.processes() == []
 
 

@@ -14,6 +14,7 @@ from tasks.lib.measure import tolerance
 from tasks.lib.models import samples
 
 MOST_INSTANCES = 50
+MOST_REPEATS = 1000
 MOST_CONNECTIONS = 1000
 """More need more open files than most systems allow."""
 CONNECTIONS_IN_OPEN_LOOP = "64"
@@ -77,6 +78,12 @@ def connections(text: str, *, open_loop: bool) -> list[int]:
     """Numbers of connections, in the order given. Raises SettingError for what is not a list of numbers."""
     listed = (text or (CONNECTIONS_IN_OPEN_LOOP if open_loop else "1")).split(",")
     return list(dict.fromkeys(whole_number(part, "--connections", 1, MOST_CONNECTIONS) for part in listed))
+
+
+def repeats(text: str, alone: bool) -> int:
+    """How often the whole benchmark is run. Raises SettingError for what is not a number from 1 on."""
+    _check_alone(alone, "--repeat", text)
+    return whole_number(text, "--repeat", 1, MOST_REPEATS) if text else 1
 
 
 def plan(settings: Settings, rate: str, ci_width: str, max_seconds: str, instances: str) -> Plan:
