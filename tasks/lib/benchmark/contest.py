@@ -109,10 +109,11 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
                     yield from comparison.measured(None, contestant)
             return
         first = instances.Started(baseline, comparison.up, stack)
+        number = instances.number_for(contest.plan.instances, max(contest.connections))
         for entry in candidates:
             with ExitStack() as own:
                 both = first, instances.Started(entry, comparison.up, own)
-                instances.start(both, contest.plan.instances, contest.plan.seed)
+                instances.start(both, number, contest.plan.seed)
                 yield from comparison.measured(*(side.contestant for side in both))
 
 

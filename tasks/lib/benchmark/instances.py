@@ -14,8 +14,11 @@ from typing import Protocol
 
 from tasks.lib.benchmark.contestants import Asked
 from tasks.lib.common import console
-from tasks.lib.measure.verdict import Contestant
+from tasks.lib.measure.verdict import NEW, OLD, Contestant
 
+MOST_CONNECTIONS = 4096
+"""That a benchmark holds open at the most: each takes one of the files that a process may have open."""
+LABELS = (*OLD, *NEW)
 ROOM = 1.5
 """Times the memory that the last pair took must be available for another pair: requests take some too."""
 
@@ -53,6 +56,14 @@ class Started:
         """Bring up one more process."""
         up = self._up(self._asked, another=self.number > 0)
         self._contestants.append(self._stack.enter_context(up))
+
+
+def number_for(asked: int, connections: int) -> int:
+    """How many processes of each server the connections allow: the client holds those to all of them open."""
+    number = max(1, min(asked, MOST_CONNECTIONS // (len(LABELS) * connections)))
+    if number < asked:
+        console.note(f"{connections} connections to each server allow {number} of {asked} processes of each")
+    return number
 
 
 def start(sides: tuple[Started, Started], number: int, seed: int) -> None:
