@@ -20,6 +20,9 @@ from embedded_server.exporting.known import UNSAFE
 from keras.src.saving import serialization_lib
 from keras_models import forms, instance, last, layers, ran, refused, saved, saved_h5, small
 
+# Keras warns of what it does itself, such as how it makes NumPy arrays, and of files in the form of Keras 2.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 def payload(marker: Path) -> Callable[[Any], Any]:
     # All that a marshalled function takes along are constants: imports and the path are inside.

@@ -14,6 +14,9 @@ from embedded_server import export
 from embedded_server.exporting import configuration
 from keras_models import exported, forms, instance, last, layers, refused, saved, saved_h5, small
 
+# Keras warns of what it does itself, such as how it makes NumPy arrays, and of files in the form of Keras 2.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 
 @pytest.mark.parametrize(
     ("text", "why"),

@@ -7,12 +7,15 @@ a person's own images stay what they are where their own daemon is used.
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.docker_builds import PROGRAMS, Project, docker
 from tests.integration.conftest import Suite
 from tests.integration.docker import engine
 
@@ -122,3 +125,46 @@ def suite(docker_host: str, stock: str, bystander: str, tmp_path: Path) -> Itera
     yield one
     one.run("teardown")
     assert containers(docker_host) == []
+
+
+@pytest.fixture(scope="module")
+def small_image(docker_host: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A base image with a shell and little more, made from this machine's own programs in a second."""
+    root = tmp_path_factory.mktemp("root")
+    for program in PROGRAMS:
+        found = Path(str(shutil.which(program, path="/bin:/usr/bin"))).resolve()
+        libraries = subprocess.run(["ldd", found], capture_output=True, text=True, check=True).stdout
+        targets = {found: root / "bin" / program}
+        targets |= {Path(one): root / one[1:] for one in re.findall(r"/\S+", libraries)}
+        for source, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    name = f"suite-test-base-{os.getpid()}:1"
+    archive = ["tar", "--directory", str(root), "--create", "."]
+    with subprocess.Popen(archive, stdout=subprocess.PIPE) as packing:
+        subprocess.run(
+            ["docker", "--host", docker_host, "import", "-", name],
+            stdin=packing.stdout,
+            check=True,
+            capture_output=True,
+        )
+    yield name
+    docker(docker_host, "image", "rm", "--force", name)
+
+
+@pytest.fixture
+def project(docker_host: str, small_image: str, tmp_path: Path) -> Iterator[Project]:
+    """A project that builds small images, and removes them and what it has started."""
+    folder = tmp_path / "suite"
+    folder.mkdir()
+    project = Project(folder, docker_host, small_image)
+    before = set(project.containers())
+    yield project
+    for process in project.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+    assert set(project.containers()) <= before
+    for repository in ("tensorflow-serving", "tensorflow-serving-devel", "tensorflow-serving-embedded"):
+        for image in project.image(repository).split():
+            docker(docker_host, "image", "rm", "--force", image)
