@@ -80,7 +80,7 @@ def start(sides: tuple[Started, Started], number: int, seed: int) -> None:
     ours = [side for side in sides if side.is_ours]
     if number == 1 or not ours:
         return
-    with console.progress(f"starting {number - 1} further processes of each server", number - 1, "") as bar:
+    with console.progress("starting further processes of each server", number - 1, "") as bar:
         for pair in range(1, number):
             before = _available()
             if ROOM * taken > before:
