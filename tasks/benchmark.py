@@ -33,6 +33,8 @@ CONTESTANT = "a variant, NAME@VERSION[:VARIANT], or URLs of a model on any serve
         "max-seconds": "but no longer than this; default: the setting benchmark.max_seconds",
         "instances": "processes of each server that is started; default: the setting benchmark.instances",
         "repeat": "run the whole comparison so many times, and tell how often it comes to the same outcome",
+        "restart-baseline": "a shell command that restarts a baseline given by address, between its parts",
+        "restart-candidate": "the same for the candidate",
         "min-ratio": "exit with 2 if the candidate is reliably less than this many times as fast",
         "max-difference": "allowed between answers: NUMBER or OUTPUT=NUMBER; default: that of optimize",
         "rtol": "allowed relative to the baseline: |a-b| <= max-difference + rtol|a|",
@@ -57,6 +59,8 @@ def benchmark(
     max_seconds: str = "",
     instances: str = "",
     repeat: str = "",
+    restart_baseline: str = "",
+    restart_candidate: str = "",
     min_ratio: str = "",
     max_difference: Sequence[str] | None = None,
     rtol: Sequence[str] | None = None,
@@ -71,10 +75,8 @@ def benchmark(
     alone. Exit code 2: the candidate is below --min-ratio. 3: there is no verdict.
     """
     from tasks.lib.benchmark import flags, run
-    from tasks.lib.common.tables import check_format
 
-    settings = read_settings(c)
-    check_format(format)
+    settings = read_settings(c, format)
     contest = flags.contest(
         settings,
         baseline=baseline,
@@ -91,6 +93,7 @@ def benchmark(
         max_difference=max_difference or [],
         rtol=rtol or [],
         allow_different=allow_different,
+        restart={"baseline": restart_baseline, "candidate": restart_candidate},
     )
     run.measure(settings, contest, format, flags.gate(min_ratio, alone), flags.repeats(repeat, alone))
 
@@ -98,22 +101,18 @@ def benchmark(
 @task(positional=["result"], help={"result": RESULT, "format": FORMATS})
 def show(c: Context, result: str, format: str = "text") -> None:
     """Print a saved benchmark again."""
-    from tasks.lib.common.tables import check_format
     from tasks.lib.results import shown
 
-    read_settings(c)
-    check_format(format)
+    read_settings(c, format)
     shown.show_saved(result, format)
 
 
 @task(positional=["first", "second"], help={"first": RESULT, "second": "another one", "format": FORMATS})
 def compare(c: Context, first: str, second: str, format: str = "text") -> None:
     """Set two saved benchmarks side by side, and say what makes them hard to compare."""
-    from tasks.lib.common.tables import check_format
     from tasks.lib.results import shown
 
-    read_settings(c)
-    check_format(format)
+    read_settings(c, format)
     shown.compare((first, second), format)
 
 

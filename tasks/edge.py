@@ -25,10 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent
 INTERRUPTED = 130
 
 
-def read_settings(c: invoke.Context) -> Settings:
-    """The checked settings of this call."""
+def read_settings(c: invoke.Context, format: str = "text") -> Settings:
+    """The checked settings of this call, which prints in `format`. Raises SettingError."""
     from tasks.lib.common.settings import read
+    from tasks.lib.common.tables import check_format
 
+    check_format(format)
     return read(c.config, ROOT)
 
 
@@ -97,10 +99,7 @@ def task(
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that closes, would end Python without running `finally`.
-
-    Here they do what Ctrl-C does.
-    """
+    """SIGTERM, and SIGHUP of a terminal that closes, would skip every `finally`: here they act as Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -23,8 +23,6 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     take about two. A model that cannot be optimized, or does not gain by it, is measured as stock alone.
     """
     from tasks.lib.benchmark import pipeline as steps
-    from tasks.lib.common.tables import check_format
 
-    settings = read_settings(c)
-    check_format(format)
+    settings = read_settings(c, format)
     steps.run(settings, model or settings.model, engine, format)

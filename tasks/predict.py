@@ -41,12 +41,11 @@ def predict(
 
     from tasks.lib.common import console
     from tasks.lib.common.errors import SettingError
-    from tasks.lib.common.tables import check_format, render
+    from tasks.lib.common.tables import render
     from tasks.lib.predict import answers
     from tasks.lib.predict import ask as asking
 
-    settings = read_settings(c)
-    check_format(format)
+    settings = read_settings(c, format)
     if sum(map(bool, (photo, inputs, samples))) != 1:
         raise SettingError("A photo, --inputs and --samples exclude each other.", "Give one of them.")
     place = Path(photo or inputs).expanduser() if photo or inputs else None

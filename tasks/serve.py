@@ -65,11 +65,10 @@ def serve(
 def status(c: Context, variant: str = "", model: str = "", format: str = "text") -> None:
     """List the servers that run."""
     from tasks.lib.common import console
-    from tasks.lib.common.tables import check_format, render
+    from tasks.lib.common.tables import render
     from tasks.lib.serving import servers
 
-    settings = read_settings(c)
-    check_format(format)
+    settings = read_settings(c, format)
     rows = [servers.row(server) for _, server in servers.matching(settings, variant, model)]
     if not rows:
         console.note(servers.none_running(variant, model))

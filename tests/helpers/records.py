@@ -56,8 +56,8 @@ FAST = Measurement(0.0130, 0.0133, 0.0152, 75.8, 672, 0, histogram=latencies(0.0
 PLAN = Plan(0.02, 75.0, 0.01, 24, 20.0, 1, 60.0)
 ORDER = (BASELINE, CONTROL, CANDIDATE, TWIN)
 COMPARED = Verdict(
-    STOCK,
-    OPTIMIZED,
+    replace(STOCK, further=(("http://127.0.0.1:3/v1/models/net",),)),
+    replace(OPTIMIZED, further=(("http://127.0.0.1:4/v1/models/net",),)),
     scored(12, 0.009),
     {BASELINE: SLOW, CANDIDATE: FAST},
     {

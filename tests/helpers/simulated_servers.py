@@ -83,4 +83,6 @@ def told(speedup: stats.Interval, noise: float, errors: int = 0, agreement: Agre
     measured = verdict.Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
     sides = {BASELINE: measured, CANDIDATE: replace(measured, errors=0)}
     p50 = {"p50": Comparison(speedup, noise)}
-    return Verdict(STOCK, OPTIMIZED, agreement, sides, p50, PLAN, (), (), instances=5)
+    return Verdict(
+        STOCK, OPTIMIZED, agreement, sides, p50, PLAN, (), (), instances=5, restarted=(BASELINE, CANDIDATE)
+    )

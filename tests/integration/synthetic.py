@@ -2,6 +2,7 @@
 
 Run as a program it prints its port, says of itself that it serves net@1, which tells two classes apart, and
 answers predicts after a fixed time of work: `--milliseconds M`. What else it does can be changed:
+    --port N        it listens there, not at a free port
     --drop N        every Nth predict is answered with status 503
     --pause-every N every Nth predict is answered half a second later, and no other request meanwhile
     --other         it is sure of the other class
@@ -94,6 +95,7 @@ def predicts(url: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--milliseconds", type=float, default=1.0)
     parser.add_argument("--drop", type=int, default=0)
     parser.add_argument("--pause-every", type=int, default=0)
@@ -103,7 +105,7 @@ def main() -> None:
     Handler.pause_every = options.pause_every
     if options.other:
         Handler.body = b'{"predictions": [[0.9, 0.1]]}'
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", options.port), Handler) as server:
         print(server.server_port, flush=True)
         server.serve_forever()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tasks.lib.benchmark import contestants, instances
 from tasks.lib.benchmark.contestants import Asked
+from tasks.lib.benchmark.restarts import Restarts
 from tasks.lib.client import inputs
 from tasks.lib.client.rest import client_for
 from tasks.lib.client.signature import (
@@ -69,6 +71,8 @@ class Contest:
     """The same in parts of the baseline's numbers."""
     allow_different: bool = False
     """Time them although they answer differently."""
+    restart: Mapping[str, str] = field(default_factory=dict)
+    """Commands that restart contestants given by address, by verdict.BASELINE and verdict.CANDIDATE."""
     left_out: Mapping[str, CannotGain] = field(default_factory=dict)
     """Contestants by name that an earlier step has found to be without gain."""
 
@@ -97,6 +101,8 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
             f"than {contest.plan.ci_width:.1%}, or for {contest.plan.max_seconds:g} s, starting the servers "
             f"that are not up{'' if pinned is None else f'; {pinned}'}"
         )
+        for command in contest.restart.values():
+            console.note(f"would run {contest.plan.instances - 1} times: {command}")
         return
     baseline, candidates, left_out = _entries(
         asked, contest, _without_gain(settings, contest, engine, models, managed)
@@ -187,10 +193,17 @@ class _Run:
             metadata, signature, [side for side in (baseline, candidate) if side is not None]
         )
         bodies = [sample.body for sample in requests]
-        answers, takes_photos = None, False
+        answers, takes_photos, restart = None, False, None
         if baseline is not None:
             takes_photos = ask.can_classify(signature)
+            console.note(f"comparing answers over {len(requests)} inputs")
             answers = self._agreement(baseline, candidate, signature, requests)
+            restart = self._restarts(
+                baseline,
+                candidate,
+                answers,
+                partial(self._agreement, baseline, candidate, signature, requests),
+            )
         for connections in self.contest.connections:
             protocols = {side.protocol for side in (baseline, candidate) if side is not None}
             plan = replace(
@@ -204,7 +217,7 @@ class _Run:
                 if baseline is None or answers is None:
                     alone = _alone(candidate, bodies, plan)
                 else:
-                    outcome = self._compare(baseline, candidate, answers, bodies, plan)
+                    outcome = self._compare(baseline, candidate, answers, bodies, plan, restart)
             yield record.Record(
                 time=started,
                 command=record.command_line(),
@@ -233,7 +246,6 @@ class _Run:
         limit = self._limit(baseline, candidate)
         tolerances = Tolerances(limit, self.contest.max_difference, self.contest.rtol)
         tolerances.check(tensor.name for tensor in signature.outputs)
-        console.note(f"comparing answers over {len(requests)} inputs")
         return agreement.worst(
             agreement.compare(
                 client_for(baseline.url, timeout), client_for(url, timeout), signature, requests, tolerances
@@ -248,14 +260,34 @@ class _Run:
         answers: Agreement,
         bodies: Sequence[bytes],
         plan: Plan,
+        restart: Restarts | None,
     ) -> Verdict:
         different = self.contest.allow_different
         if not answers.holds and not different:
             return paired.judge(baseline, candidate, answers, bodies, plan)
         with console.progress(_doing(plan, baseline, candidate), plan.max_seconds, unit="s") as bar:
             return paired.judge(
-                baseline, candidate, answers, bodies, plan, allow_different=different, progress=bar.update
+                baseline,
+                candidate,
+                answers,
+                bodies,
+                plan,
+                allow_different=different,
+                progress=bar.update,
+                restart=restart,
             )
+
+    def _restarts(
+        self,
+        baseline: Contestant,
+        candidate: Contestant,
+        answers: Agreement,
+        compare: Callable[[], Agreement],
+    ) -> Restarts | None:
+        """None where no command restarts a server."""
+        sides = {verdict.BASELINE: baseline, verdict.CANDIDATE: candidate}
+        commands, seed = self.contest.restart, self.contest.plan.seed
+        return Restarts(self.settings, commands, sides, answers, compare, seed) if commands else None
 
     def _limit(self, *both: Contestant) -> float:
         """What precisions allow. A server that this suite did not start is held to the strictest limit."""

@@ -159,7 +159,7 @@ def _ours(asked: Asked, server: Server, url: str, model: Model, conditions: Cond
 
 
 def _theirs(settings: Settings, asked: Asked) -> Contestant:
-    models = {_served(url, settings.benchmark.plan.timeout) for url in asked.urls}
+    models = {served(url, settings.benchmark.plan.timeout) for url in asked.urls}
     if len(models) > 1:
         raise ServerError(
             f"The replicas serve different models: {', '.join(sorted(models))}.",
@@ -168,7 +168,8 @@ def _theirs(settings: Settings, asked: Asked) -> Contestant:
     return Contestant(asked.name, models.pop(), asked.urls, UNKNOWN, UNKNOWN)
 
 
-def _served(url: str, timeout: float) -> str:
+def served(url: str, timeout: float) -> str:
+    """NAME@VERSION of what a server serves at an address of a model. Raises ServerError."""
     try:
         spec = client_for(url, timeout).metadata()["model_spec"]
         name = str(spec["name"])

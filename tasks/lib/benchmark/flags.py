@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tasks.lib.benchmark import contestants
 from tasks.lib.benchmark.contest import Contest
 from tasks.lib.common.errors import SettingError
 from tasks.lib.common.settings import PROTOCOLS, Plan, Settings
 from tasks.lib.common.values import number, share, whole_number
 from tasks.lib.measure import tolerance
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE
 from tasks.lib.models import samples
 
 MOST_INSTANCES = 50
@@ -38,15 +40,23 @@ def contest(
     max_difference: Sequence[str],
     rtol: Sequence[str],
     allow_different: bool,
+    restart: Mapping[str, str],
 ) -> Contest:
     """What is to be compared with what, and how. Empty flags are the settings'. Raises SettingError."""
     _check_alone(alone, "--baseline", baseline)
+    both = {
+        BASELINE: [baseline or settings.benchmark.baseline],
+        CANDIDATE: candidates or [settings.benchmark.candidate],
+    }
+    commands = {side: command for side, command in restart.items() if command}
+    for side in commands:
+        _check_restart(side, both[side], alone, plan)
     if protocol and protocol not in PROTOCOLS:
         raise SettingError(f"There is no protocol {protocol!r}.", f"Choose one of: {', '.join(PROTOCOLS)}.")
     return Contest(
         model=model or settings.model,
-        baseline=None if alone else baseline or settings.benchmark.baseline,
-        candidates=candidates or [settings.benchmark.candidate],
+        baseline=None if alone else both[BASELINE][0],
+        candidates=both[CANDIDATE],
         engine=engine or None,
         plan=plan,
         protocol=protocol or None,
@@ -57,7 +67,27 @@ def contest(
         max_difference=tolerance.parse(max_difference, "--max-difference"),
         rtol=tolerance.parse(rtol, "--rtol"),
         allow_different=allow_different,
+        restart=commands,
     )
+
+
+def _check_restart(side: str, names: Sequence[str], alone: bool, plan: Plan) -> None:
+    """Raises SettingError where a command that restarts `names` would not be run."""
+    flag = f"--restart-{side}"
+    _check_alone(alone, flag, "given")
+    if len(names) > 1:
+        raise SettingError(
+            f"{flag} restarts one server, and there are {len(names)} candidates.", "Compare them one by one."
+        )
+    if not contestants.parse(names[0]).urls:
+        raise SettingError(
+            f"{flag} is for a server that is given by address, and {names[0]} is started by this suite.",
+            "Leave it out: the suite starts several processes of it.",
+        )
+    if plan.instances == 1:
+        raise SettingError(
+            f"With one process of each server, {flag} would never be run.", "Give --instances 2 or more."
+        )
 
 
 def gate(min_ratio: str, alone: bool) -> float | None:

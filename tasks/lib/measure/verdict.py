@@ -168,6 +168,9 @@ class Verdict:
     """The same."""
     instances: int = 1
     """Pairs of processes that were measured."""
+    restarted: tuple[str, ...] = ()
+    """BASELINE and CANDIDATE, those that were restarted between the pairs; then all rounds of a pair follow
+    one another."""
     disturbance: Disturbance | None = None
     """What else the machine did; None if that is not known."""
 
@@ -209,15 +212,26 @@ class Verdict:
             f"the machine's own noise is {self.p50.noise:.1%}{_waits(self.p50)}{_others(self.disturbance)})"
         )
         how = self.plan.how
-        scope = "" if self.instances > 1 else " This holds for these two processes; a restart can change it."
         same = (
             "answers the same" if self.agreement.holds else f"answers differently: {self.agreement.problem}"
         )
         if self.p50.outcome:
             word = "faster" if self.p50.outcome > 0 else "slower"
-            return f"{b} is {word} than {a}{how}: {told}, and {same}.{scope}{failed}"
+            return f"{b} is {word} than {a}{how}: {told}, and {same}.{self._scope}{failed}"
         doubt = f"cannot tell on this machine whether {b} is faster or slower than {a}{how}"
         return f"{doubt}: {told}; it {same}.{failed}"
+
+    @property
+    def _scope(self) -> str:
+        """Of which processes the outcome is known, as a sentence; empty if it would be the same of others."""
+        sides = {BASELINE: self.baseline, CANDIDATE: self.candidate}
+        single = [
+            side.name for label, side in sides.items() if not side.further and label not in self.restarted
+        ]
+        if not single:
+            return ""
+        of_which = "these two processes" if len(single) > 1 else f"this process of {single[0]}"
+        return f" This holds for {of_which}; a restart can change it."
 
 
 def _waits(comparison: Comparison) -> str:
@@ -316,19 +330,25 @@ def conclude(
     plan: Plan,
     instances: int = 1,
     disturbance: Disturbance | None = None,
+    restarted: tuple[str, ...] = (),
 ) -> Verdict:
-    """What finished rounds amount to; round r is of instance r modulo `instances`."""
+    """What finished rounds amount to; round r is of instance r modulo `instances`.
+
+    If a server was restarted, each instance has as many rounds as the others, and they follow one another.
+    """
+    in_turn = not restarted
     # Over several instances, the interval contains what differs between processes.
     allowance = disturbance.explains(BASELINE, CANDIDATE) if disturbance and instances == 1 else 0.0
     seconds = sum(block.seconds for blocks in rounds for label in blocks.values() for block in label)
     throughput = _ratios(rates(rounds, NEW), rates(rounds, OLD))
     comparisons = {
-        P50: _strayed(at_p50(rounds, instances), paired_ratios(rounds, OLD, NEW), seconds),
+        P50: _strayed(at_p50(rounds, instances, in_turn=in_turn), paired_ratios(rounds, OLD, NEW), seconds),
         THROUGHPUT: _strayed(
             _compared(
                 throughput,
                 [_ratios(rates(rounds, [half]), rates(rounds, [other])) for half, other in HALVES],
                 instances,
+                in_turn,
             ),
             throughput,
             seconds,
@@ -352,26 +372,36 @@ def conclude(
         paired_ratios(rounds, [BASELINE], [CONTROL]),
         timeline(rounds),
         instances=instances,
+        restarted=restarted,
         disturbance=disturbance,
     )
 
 
-def at_p50(rounds: Rounds, instances: int = 1) -> Comparison:
-    """What the p50s of the rounds say; round r is of instance r modulo `instances`."""
+def at_p50(rounds: Rounds, instances: int = 1, *, in_turn: bool = True) -> Comparison:
+    """What the p50s of the rounds say; round r is of instance r modulo `instances`.
+
+    If they were not measured in turn, each instance has as many rounds, and they follow one another.
+    """
     return _compared(
         paired_ratios(rounds, OLD, NEW),
         [paired_ratios(rounds, [half], [other]) for half, other in HALVES],
         instances,
+        in_turn,
     )
 
 
-def _compared(ratios: Sequence[float], controls: Iterable[Sequence[float]], instances: int) -> Comparison:
+def _compared(
+    ratios: Sequence[float], controls: Iterable[Sequence[float]], instances: int, in_turn: bool = True
+) -> Comparison:
     """`controls` are the ratios of each contestant to itself."""
     noise = max(stats.margin(stats.serial_interval(control)[0]) for control in controls)
     if instances == 1:
         interval, effective = stats.serial_interval(ratios)
     else:
-        interval, effective = stats.nested_interval([ratios[n::instances] for n in range(instances)])
+        size = len(ratios) // instances
+        interval, effective = stats.nested_interval(
+            [ratios[n::instances] if in_turn else ratios[n * size : (n + 1) * size] for n in range(instances)]
+        )
     return Comparison(interval, noise, effective, instances)
 
 

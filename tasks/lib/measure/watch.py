@@ -93,18 +93,7 @@ class Watch:
     def finished(self) -> Disturbance | None:
         """All that was seen until now; None on a system that does not tell."""
         self._add()
-        seconds = sum(span.seconds for span in self.spans)
-        if not seconds:
-            return None
-        others = [(span.others, span.seconds) for span in self.spans]
-        known = [share * length for share, length in others if share is not None]
-        names = self.spans[0].waited
-        return Disturbance(
-            sum(known) / seconds if len(known) == len(others) else None,
-            sum(span.stolen * span.seconds for span in self.spans) / seconds,
-            {name: sum(span.waited[name] * span.seconds for span in self.spans) / seconds for name in names},
-            tuple(self.spans),
-        )
+        return summary(self.spans)
 
     def _add(self) -> None:
         now = self._look()
@@ -139,6 +128,21 @@ class Watch:
         for name, ids in self._programs.items():
             used[name], waited[name] = _of(ids)
         return Usage(time.perf_counter(), user + nice + system + irq + soft, stolen, used, waited)
+
+
+def summary(spans: Sequence[Span]) -> Disturbance | None:
+    """What all spans together say; None if there is none. What one does not know, it does not know."""
+    seconds = sum(span.seconds for span in spans)
+    if not seconds:
+        return None
+    others = [span.others * span.seconds for span in spans if span.others is not None]
+    names = [name for name in spans[0].waited if all(name in span.waited for span in spans)]
+    return Disturbance(
+        sum(others) / seconds if len(others) == len(spans) else None,
+        sum(span.stolen * span.seconds for span in spans) / seconds,
+        {name: sum(span.waited[name] * span.seconds for span in spans) / seconds for name in names},
+        tuple(spans),
+    )
 
 
 def _of(ids: Iterable[int]) -> tuple[float, float]:

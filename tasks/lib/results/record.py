@@ -190,6 +190,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "is_narrow": verdict.is_narrow,
         "rounds": len(verdict.round_ratios),
         "instances": verdict.instances,
+        "restarted": verdict.restarted,
         "disturbance": _disturbance(verdict.disturbance) if verdict.disturbance else None,
         "round_ratios": verdict.round_ratios,
         "control_ratios": verdict.control_ratios,

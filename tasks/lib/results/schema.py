@@ -202,6 +202,7 @@ class Disturbance(TypedDict):
 
 class _VerdictOfNow(TypedDict, total=False):
     instances: int
+    restarted: list[str]
     disturbance: Disturbance | None
 
 

@@ -46,7 +46,7 @@ def run_notes(run: Run, plan: Plan) -> list[str]:
         else:
             ended = f"until {plan.max_seconds:g} s had passed"
         number = verdict.get("instances", 1)
-        processes = f" of {number} processes of each server" if number > 1 else ""
+        processes = f" of {number} processes of {_several(verdict)}" if number > 1 else ""
         notes.append(f"measured in {rounds} rounds{processes}, {ended}")
     if run["warmup"] and not run["warmup"]["steady"]:
         notes.append(f"latency was not steady yet after {run['warmup']['seconds']:.1f} s of warm-up")
@@ -66,6 +66,14 @@ def run_notes(run: Run, plan: Plan) -> list[str]:
             if n <= requests and verdict["comparisons"].get(f"p{q}", True) is None  # the noise takes half
         ]
     return [*notes, *dict.fromkeys(warnings)]
+
+
+def _several(verdict: Verdict) -> str:
+    """Which servers were measured in several processes: all of them but those given by address."""
+    sides = {"baseline": verdict["baseline"], "candidate": verdict["candidate"]}
+    restarted = verdict.get("restarted", [])
+    names = [side["name"] for label, side in sides.items() if label in restarted or side.get("further")]
+    return names[0] if len(names) == 1 else "each server"
 
 
 def _queue(side: Side, plan: Plan) -> list[str]:

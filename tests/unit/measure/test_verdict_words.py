@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.lib.measure import paired, stats
-from tasks.lib.measure.verdict import Verdict
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE, Verdict
 from tests.helpers.answers import scored
 from tests.helpers.contestants import OPTIMIZED, STOCK
 from tests.helpers.simulated_servers import PLAN, told
@@ -47,8 +47,18 @@ def test_the_outcome_in_words(interval: stats.Interval, noise: float, sentence: 
 
 
 def test_a_verdict_on_two_processes_says_so() -> None:
-    done = replace(told(FASTER, 0.013), instances=1)
+    done = replace(told(FASTER, 0.013), instances=1, restarted=())
     assert done.sentence.endswith("the same. This holds for these two processes; a restart can change it.")
+
+
+@pytest.mark.parametrize(("restarted", "single"), [(BASELINE, "optimized"), (CANDIDATE, "stock")])
+def test_a_verdict_on_one_process_of_one_side_says_so(restarted: str, single: str) -> None:
+    done = replace(told(FASTER, 0.013), restarted=(restarted,))
+    sentence = f"the same. This holds for this process of {single}; a restart can change it."
+    assert done.sentence.endswith(sentence)
+    side = {BASELINE: "candidate", CANDIDATE: "baseline"}[restarted]
+    several = replace(getattr(done, side), further=(("http://127.0.0.1:3/v1/models/net",),))
+    assert replace(done, **{side: several}).sentence.endswith("the same.")
 
 
 def test_failed_requests_are_said() -> None:

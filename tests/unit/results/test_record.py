@@ -53,7 +53,7 @@ def test_several_candidates_share_the_row_of_the_baseline() -> None:
 
 def test_what_only_one_run_says_has_its_name() -> None:
     narrow = {**COMPARED.comparisons, "p50": Comparison(stats.Interval(2.41, 2.40, 2.42), 0.013)}
-    other = replace(COMPARED, candidate=replace(OPTIMIZED, name="another"), comparisons=narrow)
+    other = replace(COMPARED, candidate=replace(COMPARED.candidate, name="another"), comparisons=narrow)
     content = saved(DONE, replace(DONE, verdict=other))
     assert words.notes(content) == [
         "optimized: measured in 2 rounds of 2 processes of each server, until 75 s had passed",

@@ -63,7 +63,7 @@ def test_keys_of_a_comparison() -> None:
     verdict = run["verdict"]
     assert set(verdict) == {
         "baseline", "candidate", "agreement", "comparisons", "problem", "is_narrow", "rounds",
-        "round_ratios", "control_ratios", "instances", "disturbance",
+        "round_ratios", "control_ratios", "instances", "restarted", "disturbance",
     }  # fmt: skip
     assert verdict["comparisons"]["p50"] == {
         "ratio": 2.41, "low": 2.37, "high": 2.45, "noise": 0.013, "outcome": 1, "effective": 2.0,
@@ -83,7 +83,7 @@ def test_keys_of_a_comparison() -> None:
         "name": "optimized",
         "model": "resnet@1538687457",
         "urls": ["http://127.0.0.1:8503/v1/models/resnet"],
-        "further": [],
+        "further": [["http://127.0.0.1:4/v1/models/net"]],
         "backend": "OpenVINO",
         "precision": "bf16",
         "origin": {
