@@ -100,19 +100,22 @@ def _answering(flag: str, url: str, deadline: float) -> str:
 def _run(flag: str, command: str, log: Path, timeout: float) -> None:
     """Run a command as a shell does. What it started goes on, also after Ctrl-C: a session of its own."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            shell=True,  # it is the person's own, and may be a pipeline
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    process = None
     try:
+        # Ctrl-C has to wait while a process may exist that is not known here yet.
+        with log.open("wb") as output, processes.uninterrupted():
+            process = subprocess.Popen(
+                command,
+                shell=True,  # it is the person's own, and may be a pipeline
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         status = processes.wait(process, timeout)
     except BaseException:
-        _end(process)
+        if process is not None:
+            _end(process)
         raise
     if status is None:
         _end(process)

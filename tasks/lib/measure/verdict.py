@@ -21,7 +21,7 @@ from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Block
 from tasks.lib.measure.rounds import Rounds, Timeline, medians, pooled, rates, timeline
 from tasks.lib.measure.warmup import Warmup
-from tasks.lib.measure.watch import Disturbance
+from tasks.lib.measure.watch import BUSY, Disturbance
 from tasks.lib.models.store import Origin
 
 if TYPE_CHECKING:
@@ -35,8 +35,6 @@ OLD, NEW = HALVES = (BASELINE, CONTROL), (CANDIDATE, TWIN)
 P50, THROUGHPUT = "p50", "throughput"
 TAILS = (90, 99)
 FIGURES = (P50, THROUGHPUT, *(f"p{q}" for q in TAILS))
-BUSY = 0.1
-"""Share of the CPUs that other programs use from which on the sentence says so."""
 FEWEST = 6
 """Effective rounds before an interval's width is believed: of two or three it is often narrow by chance."""
 

@@ -1,14 +1,15 @@
 """What else the machine does while servers are measured: other programs, the hypervisor, waits for a CPU.
 
-Linux alone tells (/proc/stat, and schedstat of each thread: https://docs.kernel.org/scheduler/sched-stats.html).
+Linux alone tells (/proc/stat, and schedstat and sched of each thread:
+https://docs.kernel.org/scheduler/sched-stats.html; a kernel without CONFIG_SCHED_DEBUG has no sched).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ PAUSE = 0.1
 """Seconds between two looks at least: the counters of the whole machine advance in steps of 0.01 s."""
 TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 CLIENT = "client"
+BUSY = 0.1
+"""A share of the CPUs, or of a program's time, from which on what else the machine does is told."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Usage:
     """By each watched program: CPU time."""
     waited: Mapping[str, float]
     """By each watched program: time in which a thread could run and had no CPU."""
+    migrations: Mapping[str, int | None]
+    """By each watched program: how often a thread changed to another CPU; None if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,13 @@ class Span:
     """Share of all CPUs."""
     waited: Mapping[str, float]
     """Of the time in which each program's threads could run, the share in which they had no CPU."""
+    migrations: Mapping[str, int] = field(default_factory=dict)
+    """How often a thread of each program changed to another CPU; of those of which it is known."""
+
+    def disturbs(self, program: str) -> bool:
+        """Whether other programs or machines used much of the CPUs, or the program waited much for one."""
+        shares = (self.others, self.stolen, self.waited.get(program))
+        return any(share is not None and share >= BUSY for share in shares)
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,8 @@ class Disturbance:
     programs that were found."""
     spans: tuple[Span, ...] = ()
     """The same over time."""
+    migrations: Mapping[str, int] = field(default_factory=dict)
+    """How often a thread of each program changed to another CPU; of those of which it is known."""
 
     def explains(self, baseline: str, candidate: str) -> float:
         """How much slower one of two equal servers would have been by waiting more: 0.02 is 2 %.
@@ -105,6 +119,7 @@ class Watch:
         seconds = now.clock - before.clock
         used = {name: now.used[name] - before.used[name] for name in self._programs}
         waited = {name: now.waited[name] - before.waited[name] for name in self._programs}
+        moves = {name: (before.migrations[name], now.migrations[name]) for name in self._programs}
         others = (now.busy - before.busy - sum(used.values())) / (seconds * self._cpus)
         return Span(
             before.clock,
@@ -116,6 +131,8 @@ class Watch:
                 for name, ids in self._programs.items()
                 if ids
             },
+            # Those of a thread that has ended are no longer counted.
+            {name: max(0, b - a) for name, (a, b) in moves.items() if a is not None and b is not None},
         )
 
     def _look(self) -> Usage | None:
@@ -124,10 +141,10 @@ class Watch:
         except OSError:
             return None
         user, nice, system, _, _, irq, soft, stolen = (int(word) / TICKS for word in words)
-        used, waited = {}, {}
+        used, waited, moves = {}, {}, {}
         for name, ids in self._programs.items():
-            used[name], waited[name] = _of(ids)
-        return Usage(time.perf_counter(), user + nice + system + irq + soft, stolen, used, waited)
+            used[name], waited[name], moves[name] = _of(ids)
+        return Usage(time.perf_counter(), user + nice + system + irq + soft, stolen, used, waited, moves)
 
 
 def summary(spans: Sequence[Span]) -> Disturbance | None:
@@ -137,17 +154,20 @@ def summary(spans: Sequence[Span]) -> Disturbance | None:
         return None
     others = [span.others * span.seconds for span in spans if span.others is not None]
     names = [name for name in spans[0].waited if all(name in span.waited for span in spans)]
+    moved = [name for name in spans[0].migrations if all(name in span.migrations for span in spans)]
     return Disturbance(
         sum(others) / seconds if len(others) == len(spans) else None,
         sum(span.stolen * span.seconds for span in spans) / seconds,
         {name: sum(span.waited[name] * span.seconds for span in spans) / seconds for name in names},
         tuple(spans),
+        {name: sum(span.migrations[name] for span in spans) for name in moved},
     )
 
 
-def _of(ids: Iterable[int]) -> tuple[float, float]:
-    """CPU time and waiting time of all threads of some processes."""
+def _of(ids: Collection[int]) -> tuple[float, float, int | None]:
+    """CPU time, waiting time and migrations of all threads of some processes."""
     used = waited = 0.0
+    moves: int | None = 0 if ids else None
     for pid in ids:
         try:
             threads = os.listdir(PROC / str(pid) / "task")
@@ -161,7 +181,19 @@ def _of(ids: Iterable[int]) -> tuple[float, float]:
                 continue
             used += int(running) / 1e9
             waited += int(waiting) / 1e9
-    return used, waited
+            moved = _migrations(folder)
+            moves = None if moves is None or moved is None else moves + moved
+    return used, waited, moves
+
+
+def _migrations(folder: Path) -> int | None:
+    """How often a thread changed to another CPU; None if the system does not tell."""
+    try:
+        lines = (folder / "sched").read_bytes().splitlines()
+    except OSError:
+        return None
+    counts = (line.rpartition(b":")[2] for line in lines if line.startswith(b"se.nr_migrations "))
+    return next(map(int, counts), None)
 
 
 def listening(url: str) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from tasks.lib.common.revision import revision
 from tasks.lib.common.settings import MIXED, Plan
 from tasks.lib.common.strict_json import finite
 from tasks.lib.measure.rounds import Timeline
-from tasks.lib.measure.verdict import BASELINE, CANDIDATE, Contestant, Measurement, Verdict, failures
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE, NEW, Contestant, Measurement, Verdict, failures
 from tasks.lib.measure.warmup import Warmup
 from tasks.lib.measure.watch import Disturbance
 from tasks.lib.models.http_file import public
@@ -142,6 +142,7 @@ def _disturbance(disturbance: Disturbance) -> dict[str, Any]:
         "others": disturbance.others,
         "stolen": disturbance.stolen,
         "waited": dict(disturbance.waited),
+        "migrations": dict(disturbance.migrations),
     }
 
 
@@ -152,17 +153,30 @@ def _blocks(timeline: Timeline, verdict: Verdict | None) -> dict[str, Any]:
         "start": [round(figure, 4) for figure in timeline.start],
         "p50": [float(f"{figure:.4g}") for figure in timeline.p50],
         "rate": [float(f"{figure:.4g}") for figure in timeline.rate],
-        "others": _others(timeline, verdict.disturbance if verdict else None),
+        **_while_sent(timeline, verdict.disturbance if verdict else None),
     }
 
 
-def _others(timeline: Timeline, disturbance: Disturbance | None) -> list[float | None]:
-    """Of each block, the share of the CPUs that other programs used in the span in which it began."""
+def _while_sent(timeline: Timeline, disturbance: Disturbance | None) -> dict[str, list[Any]]:
+    """Of each block, what the machine and the block's server did in the span in which it began."""
     spans = disturbance.spans if disturbance else ()
     ends = [span.began + span.seconds - timeline.began for span in spans]
-    places = [bisect_right(ends, start) for start in timeline.start]
-    shares = [spans[min(place, len(spans) - 1)].others if spans else None for place in places]
-    return [None if share is None else round(share, 3) for share in shares]
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("others", "stolen", "waited", "migrations", "disturbed")
+    }
+    for label, start in zip(timeline.label, timeline.start, strict=True):
+        if not spans:
+            for column in columns.values():
+                column.append(None)
+            continue
+        span = spans[min(bisect_right(ends, start), len(spans) - 1)]
+        server = CANDIDATE if label in NEW else BASELINE
+        shares = {"others": span.others, "stolen": span.stolen, "waited": span.waited.get(server)}
+        for key, share in shares.items():
+            columns[key].append(None if share is None else round(share, 3))
+        columns["migrations"].append(span.migrations.get(server))
+        columns["disturbed"].append(span.disturbs(server))
+    return columns
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

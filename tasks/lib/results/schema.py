@@ -192,7 +192,11 @@ class Comparison(_ComparisonOfNow):
     outcome: int
 
 
-class Disturbance(TypedDict):
+class _DisturbanceOfNow(TypedDict, total=False):
+    migrations: dict[str, int]
+
+
+class Disturbance(_DisturbanceOfNow):
     """What else the machine did while two servers were measured."""
 
     others: float | None
@@ -230,6 +234,10 @@ class Warmup(TypedDict):
 
 class _BlocksOfNow(TypedDict, total=False):
     others: list[float | None]
+    stolen: list[float | None]
+    waited: list[float | None]
+    migrations: list[int | None]
+    disturbed: list[bool | None]
 
 
 class Blocks(_BlocksOfNow):

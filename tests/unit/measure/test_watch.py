@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tasks.lib.measure import watch
-from tasks.lib.measure.watch import CLIENT, Disturbance, Watch, listening
+from tasks.lib.measure.watch import CLIENT, Disturbance, Span, Watch, listening, summary
+from tests.helpers.cpus import NEEDS_TWO
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells this")
 BUSY = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
@@ -65,6 +66,61 @@ def test_looks_are_not_more_frequent_than_the_counters(monkeypatch: pytest.Monke
     looking.note()
     assert len(looking.spans) >= 2
     assert [span.began for span in looking.spans] == sorted(span.began for span in looking.spans)
+
+
+@pytest.mark.skipif(not Path("/proc/self/sched").exists(), reason="this kernel does not tell")
+@NEEDS_TWO
+def test_a_thread_that_changes_to_another_cpu_has_migrated() -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    looking = Watch({})
+    try:
+        for cpu in (*cpus[:2], *cpus[:2]):
+            os.sched_setaffinity(0, {cpu})
+    finally:
+        os.sched_setaffinity(0, cpus)
+    seen = looking.finished()
+    assert seen is not None
+    assert seen.migrations[CLIENT] >= 3
+
+
+def test_migrations_are_not_known_where_the_system_does_not_tell(tmp_path: Path) -> None:
+    assert watch._migrations(tmp_path) is None
+    (tmp_path / "sched").write_text("python (1, #threads: 1)\nse.nr_migrations      :     12\n")
+    assert watch._migrations(tmp_path) == 12
+    (tmp_path / "sched").write_text("python (1, #threads: 1)\n")
+    assert watch._migrations(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("others", "stolen", "waited", "is_disturbed"),
+    [
+        (0.05, 0.0, 0.0, False),
+        (None, 0.0, 0.0, False),
+        (0.1, 0.0, 0.0, True),
+        (None, 0.1, 0.0, True),
+        (0.0, 0.0, 0.1, True),
+    ],
+)
+def test_what_disturbs_a_server(
+    others: float | None, stolen: float, waited: float, is_disturbed: bool
+) -> None:
+    span = Span(0.0, 1.0, others, stolen, {"server": waited})
+    assert span.disturbs("server") == is_disturbed
+    assert span.disturbs("one that is not known") == (is_disturbed and waited == 0)
+
+
+def test_all_spans_together_know_what_each_of_them_knows() -> None:
+    spans = [Span(0.0, 1.0, 0.2, 0.0, {"a": 0.1, "b": 0.3}, {"a": 1}), Span(5.0, 3.0, 0.4, 0.1, {"a": 0.5})]
+    seen = summary(spans)
+    assert seen is not None
+    assert seen.others == pytest.approx(0.35)
+    assert seen.stolen == pytest.approx(0.075)
+    assert seen.waited == pytest.approx({"a": 0.4})
+    assert seen.migrations == {}
+    part = summary([spans[0], Span(1.0, 1.0, None, 0.0, {}, {"a": 4})])
+    assert part is not None
+    assert (part.others, part.waited, part.migrations) == (None, {}, {"a": 5})
+    assert summary([]) is None
 
 
 def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

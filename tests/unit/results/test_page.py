@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tasks.lib.measure.histogram import Histogram
 from tasks.lib.measure.rounds import Timeline
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE, CONTROL, TWIN
 from tasks.lib.measure.watch import Disturbance, Span
 from tasks.lib.results import record, words
 from tasks.lib.results.page import document, figures, manifest, scales
@@ -89,9 +90,9 @@ def test_a_comparison_has_its_sentence_its_table_and_its_charts() -> None:
 
 def test_what_other_programs_used_is_drawn_where_it_is_known() -> None:
     spans = (
-        Span(0.0, 2.0, 0.05, 0.0, {}),
-        Span(2.0, 1.0, 0.5, 0.0, {}),
-        Span(3.0, 9.0, 0.1, 0.0, {}),
+        Span(0.0, 2.0, 0.05, 0.0, {BASELINE: 0.2, CANDIDATE: 0.04}, {BASELINE: 3, CANDIDATE: 1}),
+        Span(2.0, 1.0, 0.5, 0.01, {}),
+        Span(3.0, 9.0, 0.05, 0.0, {}),
     )
     seen = Disturbance(0.16, 0.0, {}, spans)
     done = replace(DONE, verdict=replace(COMPARED, disturbance=seen))
@@ -101,7 +102,15 @@ def test_what_other_programs_used_is_drawn_where_it_is_known() -> None:
         run["blocks"] for run in saved(replace(DONE, verdict=replace(COMPARED, disturbance=seen)))["runs"]
     )
     # A block begins every half second.
-    assert block["others"][:8] == [0.05] * 4 + [0.5] * 2 + [0.1] * 2
+    assert block["others"][:8] == [0.05] * 4 + [0.5] * 2 + [0.05] * 2
+    assert block["stolen"][:8] == [0.0] * 4 + [0.01] * 2 + [0.0] * 2
+    assert block["label"][:4] == [BASELINE, CONTROL, CANDIDATE, TWIN]
+    assert block["waited"][:6] == [0.2, 0.2, 0.04, 0.04, None, None]
+    assert block["migrations"][:6] == [3, 3, 1, 1, None, None]
+    assert block["disturbed"][:8] == [True, True, False, False, True, True, False, False]
+    drawn = [one for one in page.all("rect") if one.get("class") == "band disturbed"]
+    assert len(drawn) == 1 + 2, "one in the legend; blocks in a row are one stretch"
+    assert "band disturbed" not in {one.get("class") for one in read(DONE).all("rect")}
     unknown = replace(COMPARED, disturbance=Disturbance(None, 0.0, {}, (Span(0.0, 9.0, None, 0.0, {}),)))
     assert "Other programs in time" not in charts(read(replace(DONE, verdict=unknown)))
 

@@ -57,7 +57,7 @@ def test_keys_of_a_comparison() -> None:
         "start": [0.0, 0.5123, 1.0247, 1.537],
         "p50": [0.03121, 0.0312, 0.01301, 0.013],
         "rate": [31.6, 31.6, 75.81, 75.79],
-        "others": [None, None, None, None],
+        **dict.fromkeys(("others", "stolen", "waited", "migrations", "disturbed"), [None] * 4),
     }
     assert {len(column) for column in run["blocks"].values()} == {16}
     verdict = run["verdict"]

@@ -10,8 +10,9 @@ from xml.etree.ElementTree import Element
 from tasks.lib.measure import stats
 from tasks.lib.measure.histogram import Histogram
 from tasks.lib.measure.verdict import BASELINE, CONTROL, NEW, P50
+from tasks.lib.measure.watch import BUSY
 from tasks.lib.results.page.markup import node, table
-from tasks.lib.results.page.plots import Band, Chart, Point, Series, ruler, strip
+from tasks.lib.results.page.plots import Band, Chart, Point, Series, Stretch, ruler, strip
 from tasks.lib.results.page.scales import Axis, chosen, linear, logarithmic, tail
 from tasks.lib.results.schema import Blocks, Comparison, Result, Run, Side
 from tasks.lib.results.words import (
@@ -147,6 +148,8 @@ def _percentile(q: float) -> str:
 
 # In time
 
+DISTURBED = f"others used, or the server waited for, {BUSY:.0%} of the CPUs or more"
+
 
 def ratios_in_time(run: Run) -> Element:
     """Every round's speed-up, that of the baseline over itself, and the noise as a band."""
@@ -194,8 +197,25 @@ def blocks_in_time(run: Run) -> Element:
         explained += " Slopes and steps that both share come from the machine, and do not change the ratio."
     explained += _joined(series)
     y = logarithmic("p50, ms", _heights(series))
-    chart = Chart("Blocks in time", explained, _time(blocks["start"]), y, series)
+    parts = _disturbed(blocks)
+    stretches = [Stretch(DISTURBED, "disturbed", parts)] if parts else []
+    chart = Chart("Blocks in time", explained, _time(blocks["start"]), y, series, stretches=stretches)
     return chart.figure(_points_table(series, "seconds", ("ms",)))
+
+
+def _disturbed(blocks: Blocks) -> list[tuple[float, float]]:
+    """From when to when disturbed blocks were sent, without a block between that was not disturbed."""
+    parts: list[tuple[float, float]] = []
+    starts = blocks["start"]
+    ends = [*starts[1:], starts[-1]]
+    # Results from before this was looked at do not have the key.
+    for begin, end, is_disturbed in zip(starts, ends, blocks.get("disturbed", []), strict=False):
+        if not is_disturbed:
+            continue
+        if parts and parts[-1][1] == begin:
+            begin = parts.pop()[0]
+        parts.append((begin, end))
+    return parts
 
 
 def others_in_time(run: Run) -> Element | None:

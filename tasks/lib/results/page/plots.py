@@ -62,6 +62,15 @@ class Band:
 
 
 @dataclass(frozen=True)
+class Stretch:
+    """Parts of the x axis that have something in common."""
+
+    name: str
+    kind: str
+    parts: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Chart:
     """One picture with its axes, its legend and what it says."""
 
@@ -73,6 +82,7 @@ class Chart:
     bands: Sequence[Band] = ()
     lines: Sequence[float] = ()
     """Values of the y axis that are drawn through."""
+    stretches: Sequence[Stretch] = ()
 
     def figure(self, *data: Element) -> Element:
         """With `data`, tables of what it shows, folded behind it."""
@@ -91,7 +101,8 @@ class Chart:
             if curve.points:
                 swatch.append(node("path", d=MARKS[curve.mark], class_=f"mark {curve.kind}"))
             items.append(node("li", swatch, curve.name))
-        for band in self.bands:
+        areas: list[Band | Stretch] = [*self.bands, *self.stretches]
+        for band in areas:
             box = node("rect", x=-13, y=-5, width=26, height=10, class_=f"band {band.kind}")
             swatch = node("svg", box, class_="swatch", viewBox="-14 -7 28 14", aria_hidden="true")
             items.append(node("li", swatch, band.name))
@@ -101,6 +112,17 @@ class Chart:
         told = f"{self.title}. {self.explained} {self.x.title} against {self.y.title}."
         drawing = node("svg", class_="plot", role="img", aria_label=told)
         drawing.append(node("g", *self._grid(), class_="axes"))
+        for stretch in self.stretches:
+            for begin, end in stretch.parts:
+                left, right = self.x.at(begin), self.x.at(end)
+                box = node(
+                    "rect",
+                    x=_percent(left),
+                    width=_percent(right - left),
+                    height="100%",
+                    class_=f"band {stretch.kind}",
+                )
+                drawing.append(box)
         for band in self.bands:
             top, bottom = self._down(band.high), self._down(band.low)
             box = node(
