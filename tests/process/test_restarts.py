@@ -122,7 +122,9 @@ def test_the_result_says_what_was_restarted(services: list[Service], settings: S
     [content] = record.content([done])["runs"]
     assert content["verdict"] is not None
     assert content["verdict"]["restarted"] == [CANDIDATE]
-    assert f"rounds of 3 processes of {done.verdict.candidate.name}," in "".join(content["notes"])
+    rounds = content["verdict"]["rounds"]
+    told = f"{rounds} rounds of 3 processes of {done.verdict.candidate.name}, {rounds // 3} of each pair"
+    assert told in "".join(content["notes"])
 
 
 def test_the_watched_processes_are_those_of_each_part(services: list[Service], settings: Settings) -> None:
@@ -206,4 +208,4 @@ def test_what_would_be_run(
     plan = replace(HURRY, instances=3)
     asked = Contest("net", services[0].url, [services[1].url], None, plan, restart={CANDIDATE: "restart it"})
     assert list(contest.run(replace(settings, dry=True), asked)) == []
-    assert "would run 2 times: restart it" in capsys.readouterr().err
+    assert "would run 2 times between measuring: restart it" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
             f"that are not up{'' if pinned is None else f'; {pinned}'}"
         )
         for command in contest.restart.values():
-            console.note(f"would run {contest.plan.instances - 1} times: {command}")
+            console.note(f"would run {contest.plan.instances - 1} times between measuring: {command}")
         return
     baseline, candidates, left_out = _entries(
         asked, contest, _without_gain(settings, contest, engine, models, managed)
@@ -287,6 +287,9 @@ class _Run:
         """None where no command restarts a server."""
         sides = {verdict.BASELINE: baseline, verdict.CANDIDATE: candidate}
         commands, seed = self.contest.restart, self.contest.plan.seed
+        if answers.holds or self.contest.allow_different:
+            for command in commands.values():
+                console.note(f"between measuring, this is run: {command}")
         return Restarts(self.settings, commands, sides, answers, compare, seed) if commands else None
 
     def _limit(self, *both: Contestant) -> float:

@@ -41,7 +41,9 @@ def run_notes(run: Run, plan: Plan) -> list[str]:
             f"{figure} {_speedup(one)}" for figure, one in verdict["comparisons"].items() if figure != P50
         ]
         notes.append(f"also: {', '.join(told)}")
-        if verdict["is_narrow"]:
+        if verdict.get("restarted"):
+            ended = f"{rounds // verdict['instances']} of each pair"
+        elif verdict["is_narrow"]:
             ended = f"until the interval was narrower than {100 * plan.ci_width:g}%"
         else:
             ended = f"until {plan.max_seconds:g} s had passed"

@@ -148,7 +148,7 @@ def _percentile(q: float) -> str:
 
 # In time
 
-DISTURBED = f"others used, or the server waited for, {BUSY:.0%} of the CPUs or more"
+DISTURBED = f"disturbed: others used {BUSY:.0%} of the CPUs, or the server waited for {BUSY:.0%} of its time"
 
 
 def ratios_in_time(run: Run) -> Element:
