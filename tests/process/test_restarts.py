@@ -160,8 +160,17 @@ def test_a_command_that_restarts_nothing(
 
 
 def test_a_server_that_is_not_started_again(services: list[Service], settings: Settings) -> None:
-    with pytest.raises(ServerError, match="does not answer after the command of --restart-baseline: "):
+    with pytest.raises(ServerError, match="does not answer after a restart: "):
         run(hurried(settings, 1), services, {BASELINE: services[0].stopping()})
+
+
+def test_a_command_may_restart_both(services: list[Service], settings: Settings) -> None:
+    first, second = services
+    command = f"{first.restarting()}; {second.stopping()}; sleep 0.3; {second.starting()}"
+    done = run(settings, services, {BASELINE: command}).verdict
+    assert done is not None
+    assert [len(set(service.pids)) for service in services] == [3, 3]
+    assert done.restarted == (BASELINE,)
 
 
 def test_other_answers_after_a_restart_end_the_comparison(

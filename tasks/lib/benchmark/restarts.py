@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tasks.lib.benchmark.contestants import served
@@ -51,7 +51,17 @@ class Restarts:
         answers were equal and are no longer.
         """
         for side in self._shuffle.sample(self.sides, len(self._commands)):
-            _restart(self._settings, side, self._commands[side], self._contestants[side])
+            _restart(self._settings, side, self._commands[side], self._contestants[side].urls)
+        deadline = time.monotonic() + self._settings.serve.ready_timeout
+        # Of both sides: a command may restart more than it was given for.
+        for contestant in self._contestants.values():
+            for url in contestant.urls:
+                model = _answering(url, deadline)
+                if model != contestant.model:
+                    raise ServerError(
+                        f"After a restart {url} serves {model} instead of {contestant.model}.",
+                        "Let the command start the same model.",
+                    )
         again = self._compare()
         if self._was_equal and not again.holds:
             names = " and ".join(self._contestants[side].name for side in self.sides)
@@ -61,12 +71,13 @@ class Restarts:
             )
 
 
-def _restart(settings: Settings, side: str, command: str, contestant: Contestant) -> None:
-    flag = f"--restart-{side}"
-    before = {url: set(listening(url)) for url in contestant.urls}
-    deadline = time.monotonic() + settings.serve.ready_timeout
-    _run(flag, command, settings.paths.state / "logs" / f"restart-{side}.log", settings.serve.ready_timeout)
-    for url in contestant.urls:
+def _restart(settings: Settings, side: str, command: str, urls: Sequence[str]) -> None:
+    """Run a command, and return when the processes that listened at `urls` before have ended."""
+    flag, limit = f"--restart-{side}", settings.serve.ready_timeout
+    before = {url: set(listening(url)) for url in urls}
+    deadline = time.monotonic() + limit
+    _run(flag, command, settings.paths.state / "logs" / f"restart-{side}.log", limit)
+    for url in urls:
         # A command may return before the old process has ended, which still answers.
         while before[url] & set(listening(url)):
             if time.monotonic() > deadline:
@@ -75,15 +86,9 @@ def _restart(settings: Settings, side: str, command: str, contestant: Contestant
                     "Give a command that ends the server and starts it again.",
                 )
             time.sleep(PAUSE)
-        model = _answering(flag, url, deadline)
-        if model != contestant.model:
-            raise ServerError(
-                f"After its restart {url} serves {model} instead of {contestant.model}.",
-                f"Let the command of {flag} start the same model.",
-            )
 
 
-def _answering(flag: str, url: str, deadline: float) -> str:
+def _answering(url: str, deadline: float) -> str:
     """NAME@VERSION of what the server at `url` serves, as soon as it does."""
     while True:
         try:
@@ -91,7 +96,7 @@ def _answering(flag: str, url: str, deadline: float) -> str:
         except ServerError as error:
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"{url} does not answer after the command of {flag}: {error.problem}",
+                    f"{url} does not answer after a restart: {error.problem}",
                     "Try the command by hand; serve.ready_timeout sets how long it is waited for.",
                 ) from error
             time.sleep(PAUSE)
