@@ -14,6 +14,7 @@ from tasks.lib.common.settings import Plan
 from tasks.lib.common.strict_json import as_json
 from tasks.lib.measure import stats
 from tasks.lib.measure.histogram import Histogram
+from tasks.lib.measure.measurement import Measurement
 from tasks.lib.measure.rounds import Timeline
 from tasks.lib.measure.verdict import (
     BASELINE,
@@ -22,7 +23,6 @@ from tasks.lib.measure.verdict import (
     TWIN,
     Comparison,
     Contestant,
-    Measurement,
     Verdict,
 )
 from tasks.lib.models.store import Origin

@@ -12,6 +12,7 @@ from tasks.lib.common.settings import Plan
 from tasks.lib.measure import stats, verdict
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Block, Prepared
+from tasks.lib.measure.measurement import Measurement
 from tasks.lib.measure.rounds import Instance, Rounds, run_rounds
 from tasks.lib.measure.verdict import BASELINE, CANDIDATE, CONTROL, TWIN, Comparison, Verdict
 from tests.helpers.contestants import OPTIMIZED, SAME, STOCK
@@ -80,7 +81,7 @@ def concluded(rounds: Rounds, plan: Plan = PLAN) -> Verdict:
 
 
 def told(speedup: stats.Interval, noise: float, errors: int = 0, agreement: Agreement = SAME) -> Verdict:
-    measured = verdict.Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
+    measured = Measurement(0.01, 0.02, 0.03, 100.0, 672, errors)
     sides = {BASELINE: measured, CANDIDATE: replace(measured, errors=0)}
     p50 = {"p50": Comparison(speedup, noise)}
     return Verdict(

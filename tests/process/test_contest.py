@@ -23,8 +23,9 @@ from tasks.lib.engines.base import Conditions
 from tasks.lib.engines.local.engine import LocalEngine
 from tasks.lib.measure import paired, verdict
 from tasks.lib.measure.agreement import Agreement
+from tasks.lib.measure.measurement import Measurement
 from tasks.lib.measure.stats import Interval
-from tasks.lib.measure.verdict import Comparison, Measurement, Verdict
+from tasks.lib.measure.verdict import Comparison, Verdict
 from tasks.lib.models.store import Origin
 from tasks.lib.results import record
 from tasks.lib.results.record import LeftOut

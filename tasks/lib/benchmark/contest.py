@@ -31,6 +31,7 @@ from tasks.lib.engines.choose import choose
 from tasks.lib.measure import agreement, paired, stats, verdict
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Load
+from tasks.lib.measure.measurement import measure
 from tasks.lib.measure.rounds import Instance, Rounds, medians, run_rounds, timeline, warmed_up
 from tasks.lib.measure.tolerance import Tolerances
 from tasks.lib.measure.verdict import Contestant, Verdict
@@ -370,7 +371,7 @@ def _alone(contestant: Contestant, bodies: Sequence[bytes], plan: Plan) -> recor
         with console.progress(_doing(plan, contestant), plan.max_seconds, unit="s") as bar:
             warmup = warmed_up({label: [load]}, bodies, plan)
             rounds = run_rounds([Instance([(label, load)], requests)], plan.block, plan, enough, bar.update)
-    measured = verdict.measure([block for finished in rounds for block in finished[label]])
+    measured = measure([block for finished in rounds for block in finished[label]])
     return record.Alone(contestant, measured, len(rounds), timeline(rounds), warmup)
 
 

@@ -25,6 +25,7 @@ from tasks.lib.common.variants import Variant
 from tasks.lib.engines.base import Server
 from tasks.lib.measure import agreement, verdict
 from tasks.lib.measure.load import Load
+from tasks.lib.measure.measurement import measure
 from tasks.lib.measure.rounds import Instance, Rounds, run_rounds, turns
 from tasks.lib.measure.tolerance import Tolerances
 from tasks.lib.measure.verdict import BASELINE, CANDIDATE, CONTROL, FEWEST, OLD, TWIN, Comparison
@@ -244,7 +245,7 @@ class Bench:
                 endless = replace(plan, min_seconds=0, max_seconds=float("inf"))
                 rounds = run_rounds([Instance(loads, requests)], size, endless, enough, bar.update)
         p50s = {
-            name: verdict.measure([block for one in rounds for label in labels for block in one[label]]).p50
+            name: measure([block for one in rounds for label in labels for block in one[label]]).p50
             for name, labels in (("", OLD), *((p, _labels(p)) for p in precisions))
         }
         speeds = {p: (p50s[p], verdict.at_p50(_as_pair(rounds, p))) for p in precisions}

@@ -19,8 +19,9 @@ from tasks.lib.common.pinning import Pinning
 from tasks.lib.common.revision import revision
 from tasks.lib.common.settings import MIXED, Plan
 from tasks.lib.common.strict_json import finite
+from tasks.lib.measure.measurement import Measurement
 from tasks.lib.measure.rounds import Timeline
-from tasks.lib.measure.verdict import BASELINE, CANDIDATE, NEW, Contestant, Measurement, Verdict, failures
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE, NEW, Contestant, Verdict, failures
 from tasks.lib.measure.warmup import Warmup
 from tasks.lib.measure.watch import Disturbance
 from tasks.lib.models.http_file import public

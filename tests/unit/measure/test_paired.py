@@ -15,8 +15,9 @@ import pytest
 
 from tasks.lib.common.errors import NoAnswer
 from tasks.lib.common.settings import Plan
-from tasks.lib.measure import paired, verdict, warmup
+from tasks.lib.measure import paired, warmup
 from tasks.lib.measure.load import Block, Load
+from tasks.lib.measure.measurement import measure
 from tasks.lib.measure.rounds import Instance, run_rounds, timeline
 from tasks.lib.measure.verdict import BASELINE, CANDIDATE, TWIN
 from tests.helpers.contestants import OPTIMIZED, SAME, STOCK
@@ -107,4 +108,4 @@ def test_a_server_that_stops_answering_is_told() -> None:
 def test_single_failures_are_counted() -> None:
     plan = replace(PLAN, block_requests=4, warmup_seconds=0)
     rounds = rounds_against([say(), say(answer(b"{}", 503))], say(), plan)
-    assert verdict.measure([block for one in rounds for block in one["stock"]]).errors == 1
+    assert measure([block for one in rounds for block in one["stock"]]).errors == 1

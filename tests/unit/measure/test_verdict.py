@@ -88,15 +88,6 @@ def test_a_ratio_is_of_the_medians_of_both_visits() -> None:
     assert verdict.paired_ratios([one], [BASELINE], [CONTROL]) == (2.0 / 27.0,)
 
 
-def test_a_measurement_counts_failed_requests_apart() -> None:
-    blocks = [Block(np.array([0.01, 0.03]), 0.5, 3, (5,)), Block(np.array([0.02]), 1.0, 0, (1,))]
-    measured = verdict.measure(blocks)
-    assert (measured.requests, measured.errors) == (3, 3)
-    assert measured.p50 == pytest.approx(0.02)
-    assert (measured.p90, measured.p99) == (None, None)
-    assert measured.rate == pytest.approx(3 / 1.5)  # a failed request costs its time, too
-
-
 def test_more_samples_than_a_block_holds_all_get_their_turn() -> None:
     """And in each half of a round all labels send the same ones."""
     sent: list[list[str]] = []
@@ -140,14 +131,6 @@ def test_an_open_loop_s_block_is_as_long_as_a_queue_needs_to_show(
 ) -> None:
     plan = replace(PLAN, rate=rate, block_seconds=block_seconds, connections=connections)
     assert plan.block == size
-
-
-def test_a_queue_shows_in_the_later_halves_of_blocks() -> None:
-    def growth(*blocks: list[float]) -> float | None:
-        return verdict.measure([Block(np.array(one), 1.0, 0, (len(one),)) for one in blocks]).growth
-
-    assert growth([1.0, 1.0, 9.0, 3.0, 3.0], [1.0, 3.0]) == pytest.approx(3.0)  # the middle one is in neither
-    assert growth([1.0], [2.0]) is None
 
 
 def test_turns_takes_each_request_in_turn() -> None:

@@ -7,7 +7,7 @@ are not. Labels of the axes hang over the edge, into margins that the style shee
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
@@ -112,27 +112,7 @@ class Chart:
         told = f"{self.title}. {self.explained} {self.x.title} against {self.y.title}."
         drawing = node("svg", class_="plot", role="img", aria_label=told)
         drawing.append(node("g", *self._grid(), class_="axes"))
-        for stretch in self.stretches:
-            for begin, end in stretch.parts:
-                left, right = self.x.at(begin), self.x.at(end)
-                box = node(
-                    "rect",
-                    x=_percent(left),
-                    width=_percent(right - left),
-                    height="100%",
-                    class_=f"band {stretch.kind}",
-                )
-                drawing.append(box)
-        for band in self.bands:
-            top, bottom = self._down(band.high), self._down(band.low)
-            box = node(
-                "rect",
-                y=_percent(top),
-                height=_percent(bottom - top),
-                width="100%",
-                class_=f"band {band.kind}",
-            )
-            drawing.append(box)
+        drawing.extend(self._areas())
         for value in self.lines:
             drawing.append(_across(self._down(value), "reference"))
         strokes = node("svg", viewBox=f"0 0 {BOX} {BOX}", preserveAspectRatio="none", class_="lines")
@@ -145,6 +125,13 @@ class Chart:
         for curve in self.series:
             drawing.append(node("g", *self._marks(curve)))
         return drawing
+
+    def _areas(self) -> Iterator[Element]:
+        for stretch in self.stretches:
+            for begin, end in stretch.parts:
+                yield _area(stretch.kind, self.x.at(begin), self.x.at(end), 0, 1)
+        for band in self.bands:
+            yield _area(band.kind, 0, 1, self._down(band.high), self._down(band.low))
 
     def _grid(self) -> list[Element]:
         made = []
@@ -226,6 +213,17 @@ def ruler(axis: Axis) -> Element:
         made.append(node("text", text, x=at, y=19, class_="x"))
     made.append(node("text", axis.title, x="100%", y=37, class_="title end"))
     return made
+
+
+def _area(kind: str, left: float, right: float, top: float, bottom: float) -> Element:
+    return node(
+        "rect",
+        x=_percent(left),
+        y=_percent(top),
+        width=_percent(right - left),
+        height=_percent(bottom - top),
+        class_=f"band {kind}",
+    )
 
 
 def _across(down: float, kind: str) -> Element:
