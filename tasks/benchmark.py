@@ -113,7 +113,7 @@ def compare(c: Context, first: str, second: str, format: str = "text") -> None:
     from tasks.lib.results import shown
 
     read_settings(c, format)
-    shown.compare((first, second), format)
+    shown.compare(first, second, format)
 
 
 ns = Collection("benchmark", benchmark, show, compare)

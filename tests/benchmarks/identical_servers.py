@@ -3,10 +3,13 @@
 Each run is a whole verdict on two servers by address, each a fresh process, with a seed of its own and
 SECONDS of measuring. There are four settings: the machine quiet, or busy with programs that compute; the
 servers pinned to a CPU that the client leaves, or not. The first `--real` runs of a setting are of embedded
-servers with a small model, the others of synthetic ones. Prints for each setting how many runs called the
-two different, and how many of the intervals exclude 1.
+servers with a small model, the others of synthetic ones. In every second run the server that was started
+first is the candidate. Prints for each setting how many runs called the two different, how many of the
+intervals exclude 1, and whether the mean log ratio prefers a role, or the server that was started second.
 
-    python tests/benchmarks/identical_servers.py [--runs 200] [--real 50] [--setting quiet]
+    python tests/benchmarks/identical_servers.py [--runs 200] [--real 50] [--setting quiet] [--keep FILE]
+
+With --keep each run is a line of that file, and runs that it has already are not done again.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -139,39 +142,101 @@ def wait_for(url: str) -> None:
             time.sleep(0.05)
 
 
-def verdicts(setting: str, runs: int, real: int, model: Path) -> Iterator[Verdict]:
-    """So many runs in this setting, the first `real` of embedded servers."""
+@dataclass(frozen=True)
+class Run:
+    """What one run came to."""
+
+    setting: str
+    seed: int
+    real: bool
+    """Of embedded servers."""
+    seconds: float
+    """Of measuring."""
+    ratio: float
+    low: float
+    high: float
+    noise: float
+    outcome: int
+    allowance: float
+    others: float | None
+    """Share of the CPUs that programs used which are neither servers nor client."""
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether the candidate was started first."""
+        return self.seed % 2 == 1
+
+    @property
+    def excludes_one(self) -> bool:
+        """Whether the interval does not contain 1."""
+        return not self.low <= 1 <= self.high
+
+
+def run(setting: str, seed: int, is_real: bool, seconds: float, model: Path) -> Run:
+    """One verdict on two fresh processes."""
     cpus = pinning.usable() or ()
     is_pinned = setting.endswith("-pinned")
-    body = json.dumps({"instances": [[0.1] * 256]}).encode()
-    for seed in range(runs):
-        with ExitStack() as stack:
-            with pinning.confined(cpus[1:2] if is_pinned else ()):
-                if seed < real:
-                    a, b = stack.enter_context(embedded(model))
-                else:
-                    a, b = (stack.enter_context(synthetic.running(MILLISECONDS)) for _ in range(2))
-            if setting.startswith("busy"):
-                stack.enter_context(programs([[sys.executable, "-c", COMPUTE]] * BUSY))
-            stack.enter_context(pinning.confined(cpus[:1] if is_pinned else ()))
-            timed = replace(plan(seed), min_seconds=SECONDS, max_seconds=SECONDS, warmup_seconds=1.0)
-            yield judged(a, b, timed, body if seed < real else b'{"instances": [[1, 2]]}')
+    with ExitStack() as stack:
+        with pinning.confined(cpus[1:2] if is_pinned else ()):
+            if is_real:
+                urls = stack.enter_context(embedded(model))
+                body = json.dumps({"instances": [[0.1] * 256]}).encode()
+            else:
+                urls = tuple(stack.enter_context(synthetic.running(MILLISECONDS)) for _ in range(2))
+                body = b'{"instances": [[1, 2]]}'
+        if setting.startswith("busy"):
+            stack.enter_context(programs([[sys.executable, "-c", COMPUTE]] * BUSY))
+        stack.enter_context(pinning.confined(cpus[:1] if is_pinned else ()))
+        timed = replace(plan(seed), min_seconds=seconds, max_seconds=seconds, warmup_seconds=1.0)
+        a, b = reversed(urls) if seed % 2 else urls
+        verdict = judged(a, b, timed, body)
+    p50 = verdict.p50
+    assert p50 is not None, f"run {seed} of {setting} has too few rounds"
+    others = verdict.disturbance.others if verdict.disturbance is not None else None
+    interval = p50.interval
+    measured = interval.ratio, interval.low, interval.high, p50.noise, p50.outcome, p50.allowance, others
+    return Run(setting, seed, is_real, seconds, *measured)
 
 
-def row(setting: str, done: Sequence[Verdict]) -> dict[str, object]:
-    """What the runs of one setting amount to."""
-    p50s = [verdict.p50 for verdict in done if verdict.p50 is not None]
-    logs = np.log([p50.interval.ratio for p50 in p50s])
+def runs(setting: str, number: int, real: int, seconds: float, model: Path, kept: Path | None) -> list[Run]:
+    """So many runs in this setting, the first `real` of embedded servers, less those that `kept` has."""
+    lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
+    before = {
+        each.seed: each for each in (Run(**json.loads(line)) for line in lines) if each.setting == setting
+    }
+    done = []
+    for seed in range(number):
+        if (known := before.get(seed)) is not None and (known.real, known.seconds) == (seed < real, seconds):
+            done.append(known)
+            continue
+        done.append(run(setting, seed, seed < real, seconds, model))
+        if kept is not None:
+            with kept.open("a") as file:
+                print(json.dumps(asdict(done[-1])), file=file)
+    return done
+
+
+def mean(logs: np.ndarray) -> str:
+    """With its 95 % interval."""
     stray = 1.96 * logs.std(ddof=1) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
+    return f"{logs.mean():+.2%} ± {stray:.2%}"
+
+
+def row(setting: str, done: Sequence[Run]) -> dict[str, object]:
+    """What the runs of one setting amount to."""
+    logs = np.log([each.ratio for each in done])
+    others = [each.others for each in done if each.others is not None]
     return {
         "setting": setting,
-        "runs": len(p50s),
-        "called different": sum(p50.outcome != 0 for p50 in p50s),
-        "intervals without 1": sum(not p50.interval.low <= 1 <= p50.interval.high for p50 in p50s),
-        "mean log ratio": f"{logs.mean():+.2%} ± {stray:.2%}",
-        "interval, half": f"{np.median([p50.interval.width / 2 for p50 in p50s]):.1%}",
-        "noise": f"{np.median([p50.noise for p50 in p50s]):.1%}",
-        "waits explain": f"{np.median([p50.allowance for p50 in p50s]):.1%}",
+        "runs": len(done),
+        "called different": sum(each.outcome != 0 for each in done),
+        "intervals without 1": sum(each.excludes_one for each in done),
+        "mean log ratio": mean(logs),
+        "for the one started second": mean(logs * np.where([each.is_swapped for each in done], -1, 1)),
+        "interval, half": f"{np.median([math.sqrt(each.high / each.low) - 1 for each in done]):.1%}",
+        "noise": f"{np.median([each.noise for each in done]):.1%}",
+        "waits explain": f"{np.median([each.allowance for each in done]):.1%}",
+        "others": f"{np.median(others):.0%}" if others else "not known",
     }
 
 
@@ -179,7 +244,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--real", type=int, default=REAL)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--setting", action="append", choices=SETTINGS)
+    parser.add_argument("--keep", type=Path, metavar="FILE")
     flags = parser.parse_args()
     print(hardware.detect())
     rows = []
@@ -187,7 +254,8 @@ def main() -> None:
         model = Path(temporary)
         write_model(model)
         for setting in flags.setting or SETTINGS:
-            rows.append(row(setting, list(verdicts(setting, flags.runs, flags.real, model))))
+            done = runs(setting, flags.runs, flags.real, flags.seconds, model, flags.keep)
+            rows.append(row(setting, done))
             print(render(rows[-1:]), flush=True)
     print(render(rows))
 

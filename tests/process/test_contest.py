@@ -27,7 +27,7 @@ from tasks.lib.measure.measurement import Measurement
 from tasks.lib.measure.stats import Interval
 from tasks.lib.measure.verdict import Comparison, Verdict
 from tasks.lib.models.store import Origin
-from tasks.lib.results import record
+from tasks.lib.results import record, shown
 from tasks.lib.results.record import LeftOut
 from tests.helpers import standin
 from tests.helpers.answers import scored
@@ -101,7 +101,14 @@ def test_a_benchmark_is_repeated_with_new_servers_and_another_seed(
     assert printed.err.count("starting stock net@1") == 2 * 3
     assert "of 3 runs; the speed-up was" in printed.err
     saved = sorted(checkout.settings.paths.results.glob("*/result.json"))
-    assert sorted(json.loads(path.read_text())["plan"]["seed"] for path in saved) == [1, 2, 3]
+    contents = [json.loads(path.read_text()) for path in saved]
+    assert sorted(content["plan"]["seed"] for content in contents) == [1, 2, 3]
+    assert sorted(len(content["repetitions"]) for content in contents) == [1, 2, 3]
+    last = max(saved, key=lambda path: len(json.loads(path.read_text())["repetitions"])).parent
+    shown.show_saved(str(last), "text")
+    assert "of 3 runs; the speed-up was" in capsys.readouterr().out
+    shown.compare(str(last), str(last), "text")
+    assert "the second result's speed-up is 1.0" in capsys.readouterr().err
     assert checkout.processes() == []
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tasks.lib.benchmark import contest, outcome, repeatability
+from tasks.lib.benchmark import contest, outcome
 from tasks.lib.benchmark.contest import Contest
 from tasks.lib.common import console
 from tasks.lib.common.settings import Settings
 from tasks.lib.common.tables import render
-from tasks.lib.results import folders, record, shown
+from tasks.lib.results import folders, record, repeatability, shown
 from tasks.lib.results.schema import Result
 
 
@@ -39,18 +39,20 @@ def measure(
 
 def _repeat(settings: Settings, asked: Contest, format: str, gate: float | None, repeats: int) -> None:
     done: list[record.Record] = []
+    content: Result | None = None
     try:
         for number in range(repeats):
             console.note(f"\nrun {number + 1} of {repeats}")
             plan = replace(asked.plan, seed=asked.plan.seed + number)
             run = list(contest.run(settings, replace(asked, plan=plan)))
             if run:
-                _save(settings, record.content(run))
+                content = record.content(run, content["repetitions"] if content else ())
+                _save(settings, content)
             done += run
     finally:
-        if done:
-            console.result(render(repeatability.rows(done), format))
-            for sentence in repeatability.sentences(done):
+        if content is not None:
+            console.result(render(repeatability.rows(content["repetitions"]), format))
+            for sentence in repeatability.sentences(content["repetitions"]):
                 console.note(sentence)
     outcome.check_outcome(done, gate)
 

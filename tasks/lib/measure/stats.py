@@ -97,6 +97,21 @@ def ratio_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> I
     return _around(logs.mean(), half)
 
 
+def unpaired_interval(before: Sequence[float], after: Sequence[float]) -> Interval:
+    """How many times as large the geometric mean of `after` is as that of `before`: independent ratios.
+
+    Two of each are needed. Their spreads may differ (Welch, "The generalization of Student's problem when
+    several different population variances are involved", Biometrika 1947).
+    """
+    a, b = _logs(before), _logs(after)
+    shares = [logs.var(ddof=1) / len(logs) for logs in (a, b)]
+    variance = sum(shares)
+    squares = sum(share**2 / (len(logs) - 1) for share, logs in zip(shares, (a, b), strict=True))
+    freedom = math.floor(variance**2 / squares) if squares else len(a) + len(b) - 2
+    half = t_quantile((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
+    return _around(b.mean() - a.mean(), half)
+
+
 def serial_interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[Interval, float]:
     """The geometric mean of paired ratios in the order of measuring, its interval, and the effective number.
 

@@ -21,12 +21,12 @@ from tasks.lib.common.settings import MIXED, Plan
 from tasks.lib.common.strict_json import finite
 from tasks.lib.measure.measurement import Measurement
 from tasks.lib.measure.rounds import Timeline
-from tasks.lib.measure.verdict import BASELINE, CANDIDATE, NEW, Contestant, Verdict, failures
+from tasks.lib.measure.verdict import BASELINE, CANDIDATE, NEW, Comparison, Contestant, Verdict, failures
 from tasks.lib.measure.warmup import Warmup
 from tasks.lib.measure.watch import Disturbance
 from tasks.lib.models.http_file import public
 from tasks.lib.results import words
-from tasks.lib.results.schema import SCHEMA, Result, Run
+from tasks.lib.results.schema import SCHEMA, Repetition, Result, Run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -92,8 +92,11 @@ def command_line() -> str:
     return shlex.join(["invoke", *map(public, sys.argv[1:])])
 
 
-def content(records: Sequence[Record]) -> Result:
-    """What result.json holds of the runs of one benchmark, of which there is at least one."""
+def content(records: Sequence[Record], earlier: Sequence[Repetition] = ()) -> Result:
+    """What result.json holds of the runs of one benchmark, of which there is at least one.
+
+    `earlier` are the repetitions that --repeat made before this one.
+    """
     first = records[0]
     protocols = {one.plan.protocol for one in records}
     plan = asdict(first.plan) | {
@@ -116,6 +119,7 @@ def content(records: Sequence[Record]) -> Result:
         "plan": plan,
         "left_out": [asdict(one) for one in first.left_out],
         "suite": asdict(revision(ROOT)),
+        "repetitions": [*earlier, *(_repetition(one.verdict) for one in records if one.verdict)],
     }
     # The tests check what is made here against the types, by the JSON Schema made from them.
     return cast(Result, finite(shared) | {"runs": [_run(one) for one in records]})
@@ -180,6 +184,24 @@ def _while_sent(timeline: Timeline, disturbance: Disturbance | None) -> dict[str
     return columns
 
 
+def _repetition(verdict: Verdict) -> dict[str, Any]:
+    p50 = verdict.p50 if verdict.problem is None else None
+    return {
+        "comparison": f"{verdict.candidate.name} against {verdict.baseline.name}{verdict.plan.how}",
+        "p50": _comparison(p50) if p50 else None,
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return asdict(comparison.interval) | {
+        "noise": comparison.noise,
+        "outcome": comparison.outcome,
+        "effective": comparison.effective,
+        "allowance": comparison.allowance,
+        "stray": comparison.stray,
+    }
+
+
 def _verdict(verdict: Verdict) -> dict[str, Any]:
     return {
         "baseline": _side(verdict.baseline, verdict.measured.get(BASELINE)),
@@ -189,16 +211,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
             name: getattr(verdict.agreement, name) for name in ("holds", "percent", "difference", "is_hollow")
         },
         "comparisons": {
-            figure: asdict(comparison.interval)
-            | {
-                "noise": comparison.noise,
-                "outcome": comparison.outcome,
-                "effective": comparison.effective,
-                "allowance": comparison.allowance,
-                "stray": comparison.stray,
-            }
-            if comparison
-            else None
+            figure: _comparison(comparison) if comparison else None
             for figure, comparison in verdict.comparisons.items()
         },
         "problem": verdict.problem,

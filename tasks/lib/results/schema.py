@@ -262,7 +262,15 @@ class Run(TypedDict):
     blocks: Blocks | None
 
 
+class Repetition(TypedDict):
+    """What one comparison came to in one run of --repeat."""
+
+    comparison: str
+    p50: Comparison | None
+
+
 class _ResultOfNow(TypedDict, total=False):
+    repetitions: list[Repetition]
     left_out: list[LeftOut]
     suite: Suite
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.lib.common import console
 from tasks.lib.common.strict_json import as_json
 from tasks.lib.common.tables import render
-from tasks.lib.results import folders, words
+from tasks.lib.results import folders, repeatability, words
 from tasks.lib.results.schema import Result
 
 
@@ -22,6 +21,11 @@ def show(content: Result, format: str) -> None:
         sentences = [run["sentence"] for run in content["runs"]]
         table = render(words.rows(content), format)
         console.result("\n".join([words.head(content), table, *words.notes(content), *sentences]))
+        repetitions = content.get("repetitions", [])
+        if repeatability.is_repeated(repetitions):
+            console.result(f"\nwith the runs before it:\n{render(repeatability.rows(repetitions), format)}")
+            for sentence in repeatability.sentences(repetitions):
+                console.result(sentence)
 
 
 def show_saved(place: str, format: str) -> None:
@@ -29,12 +33,13 @@ def show_saved(place: str, format: str) -> None:
     show(folders.read(Path(place)), format)
 
 
-def compare(places: Sequence[str], format: str) -> None:
-    """Print the rows of several saved results in one table, after what makes them hard to compare.
+def compare(first: str, second: str, format: str) -> None:
+    """Print the rows of two saved results in one table, and how their speed-ups differ.
 
-    Raises SettingError for a place that holds no result.
+    What makes the two hard to compare is said before. Raises SettingError for a place that holds no result.
     """
-    contents = [folders.read(Path(place)) for place in places]
+    places = first, second
+    contents = folders.read(Path(first)), folders.read(Path(second))
     for warning in folders.warnings(*contents):
         console.note(f"careful: {warning}")
     rows = [
@@ -44,3 +49,5 @@ def compare(places: Sequence[str], format: str) -> None:
     ]
     columns = dict.fromkeys(column for row in rows for column in row)
     console.result(render([{column: row.get(column) for column in columns} for row in rows], format))
+    for difference in repeatability.differences(*contents):
+        console.note(difference)

@@ -22,6 +22,7 @@ from tasks.lib.measure.stats import (
     stray,
     t_cdf,
     t_quantile,
+    unpaired_interval,
     widened,
 )
 from tests.helpers.simulated import lingering
@@ -203,3 +204,20 @@ def test_a_deviation_widens_an_interval() -> None:
     assert (interval.low, interval.ratio, interval.high) == pytest.approx(
         (1.5 * math.exp(-0.05), 1.5, 1.5 * math.exp(0.05))
     )
+
+
+def test_an_unpaired_interval_is_that_of_scipy_on_the_logarithms() -> None:
+    before, after = [1.0, 1.1, 1.2, 1.05], [1.3, 1.9, 1.4]
+    interval = unpaired_interval(before, after)
+    test = reference.ttest_ind(np.log(after), np.log(before), equal_var=False)
+    # Whole degrees of freedom, rounded down: a little wider.
+    assert interval.ratio == pytest.approx(np.exp(np.log(after).mean() - np.log(before).mean()))
+    standard_error = (math.log(interval.ratio)) / test.statistic
+    half = reference.t.ppf(0.975, math.floor(test.df)) * standard_error
+    assert math.log(interval.high / interval.ratio) == pytest.approx(half)
+    assert math.log(interval.ratio / interval.low) == pytest.approx(half)
+
+
+def test_an_unpaired_interval_of_equal_ratios_leaves_no_doubt() -> None:
+    interval = unpaired_interval([2.0, 2.0], [4.0, 4.0])
+    assert (interval.ratio, interval.width) == (pytest.approx(2), pytest.approx(0))

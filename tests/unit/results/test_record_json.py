@@ -32,7 +32,7 @@ def test_keys_of_a_comparison() -> None:
     content = saved(DONE)
     assert set(content) == {
         "schema", "time", "command", "engine", "machine", "versions", "plan", "pinning", "left_out",
-        "suite", "runs",
+        "suite", "repetitions", "runs",
     }  # fmt: skip
     assert content["schema"] == 3
     assert content["command"] == "invoke benchmark"
