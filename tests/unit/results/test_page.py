@@ -263,6 +263,14 @@ def test_every_key_that_is_not_drawn_is_told() -> None:
     assert STOCK.urls[0] in page.texts
 
 
+def test_runs_of_repeat_are_told_with_those_before() -> None:
+    earlier = record.content([DONE])["repetitions"]
+    page = Reader(document.render(record.content([DONE], earlier)))
+    assert "With the runs before it" in page.texts
+    assert any(text.startswith("optimized against stock: faster in 2 of 2 runs") for text in page.texts)
+    assert "With the runs before it" not in read(DONE).texts
+
+
 # Axes
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from tasks.lib.measure.verdict import P50
-from tasks.lib.results import words
+from tasks.lib.results import repeatability, words
 from tasks.lib.results.page import figures, manifest
 from tasks.lib.results.page.markup import add, node, table, text_of
-from tasks.lib.results.schema import Result, Run
+from tasks.lib.results.schema import Repetition, Result, Run
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 STYLE = Path(__file__).with_name("style.css")
@@ -59,6 +59,9 @@ def _page(content: Result, title: str) -> Iterator[Element]:
         aria_label="Outcome",
     )
     yield node("section", node("h2", "Figures"), *_figures(content, common))
+    repetitions = content.get("repetitions", [])
+    if repeatability.is_repeated(repetitions):
+        yield node("section", node("h2", "With the runs before it"), *_repeated(repetitions))
     for number, run in enumerate(runs, 1):
         heading = node("h2", words.run_name(run, content) if several else "Charts")
         notes = [_listed([note for note in run["notes"] if note not in common])] if several else []
@@ -127,6 +130,12 @@ def _figures(content: Result, notes: list[str]) -> Iterator[Element]:
         figures.speedups_of_all(content),
     )
     yield from _in_columns([one for one in overview if one is not None])
+
+
+def _repeated(repetitions: list[Repetition]) -> Iterator[Element]:
+    rows = [[str(cell) for cell in row.values()] for row in repeatability.rows(repetitions)]
+    yield table(list(repeatability.COLUMNS), rows, "Each run of --repeat until this one", numbers_from=2)
+    yield _listed(list(repeatability.sentences(repetitions)))
 
 
 def _charts(run: Run) -> Iterator[Element]:

@@ -19,7 +19,8 @@ NOTHING = "-"
 def tables(content: Result) -> Iterator[Element]:
     """The benchmark's own: a table of its plain values, and one of each part that has several."""
     parts = {key: value for key, value in content.items() if isinstance(value, Mapping)}
-    plain = {key: value for key, value in content.items() if key not in parts and key != "runs"}
+    elsewhere = {*parts, "runs", "repetitions"}
+    plain = {key: value for key, value in content.items() if key not in elsewhere}
     for title, part in ({"benchmark": plain} | parts).items():
         yield _listed(title, part)
 
