@@ -12,9 +12,9 @@ from tasks.lib.benchmark.contestants import served
 from tasks.lib.common import console, processes
 from tasks.lib.common.errors import NotComparable, ServerError
 from tasks.lib.common.settings import Settings
+from tasks.lib.engines import listening
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.verdict import Contestant
-from tasks.lib.measure.watch import listening
 
 PAUSE = 0.05
 """Seconds between two looks whether a server answers."""
@@ -74,12 +74,12 @@ class Restarts:
 def _restart(settings: Settings, side: str, command: str, urls: Sequence[str]) -> None:
     """Run a command, and return when the processes that listened at `urls` before have ended."""
     flag, limit = f"--restart-{side}", settings.serve.ready_timeout
-    before = {url: set(listening(url)) for url in urls}
+    before = {url: set(listening.processes(url)) for url in urls}
     deadline = time.monotonic() + limit
     _run(flag, command, settings.paths.state / "logs" / f"restart-{side}.log", limit)
     for url in urls:
         # A command may return before the old process has ended, which still answers.
-        while before[url] & set(listening(url)):
+        while before[url] & set(listening.processes(url)):
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"The command of {flag} has ended, and the same process as before listens at {url}.",

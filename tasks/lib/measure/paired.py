@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tasks.lib.common.settings import Plan
+from tasks.lib.engines import listening
 from tasks.lib.measure.agreement import Agreement
 from tasks.lib.measure.load import Load
 from tasks.lib.measure.rounds import Instance, Rounds, run_rounds, warmed_up
 from tasks.lib.measure.verdict import HALVES, Contestant, Verdict, conclude, until_narrow
 from tasks.lib.measure.warmup import BLOCK, Warmup
-from tasks.lib.measure.watch import Disturbance, Watch, listening, summary
+from tasks.lib.measure.watch import Disturbance, Watch, summary
 
 Addresses = Sequence[tuple[str, ...]]
 """Of one process of each contestant: those of its replicas."""
@@ -164,7 +165,7 @@ def _of(contestant: Contestant, number: int) -> tuple[tuple[str, ...], ...]:
 
 def _processes(instances: Sequence[tuple[str, ...]]) -> tuple[int, ...]:
     """Of all instances and their replicas; none if one of them cannot be found on this machine."""
-    processes = [listening(url) for urls in dict.fromkeys(instances) for url in urls]
+    processes = [listening.processes(url) for urls in dict.fromkeys(instances) for url in urls]
     return tuple(pid for ids in processes for pid in ids) if all(processes) else ()
 
 

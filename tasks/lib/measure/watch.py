@@ -11,7 +11,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 PROC = Path("/proc")
 PAUSE = 0.1
@@ -194,28 +193,3 @@ def _migrations(folder: Path) -> int | None:
         return None
     counts = (line.rpartition(b":")[2] for line in lines if line.startswith(b"se.nr_migrations "))
     return next(map(int, counts), None)
-
-
-def listening(url: str) -> tuple[int, ...]:
-    """The processes on this machine that listen at an address; none if they cannot be found.
-
-    A port that Docker has published is its proxy's, and the process behind it is not found.
-    """
-    import psutil
-
-    parts = urlsplit(url)
-    if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
-        return ()
-    try:
-        connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError):
-        return ()
-    ids = {
-        connection.pid
-        for connection in connections
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == parts.port and connection.pid
-    }
-    try:
-        return tuple(sorted(pid for pid in ids if psutil.Process(pid).name() != "docker-proxy"))
-    except psutil.Error:
-        return ()

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.lib.engines import listening
 from tests.integration.conftest import ROOT, Suite
 from tests.integration.docker import engine
 from tests.integration.docker.conftest import LABEL, containers, put_model
@@ -53,7 +54,9 @@ def test_an_image_that_was_built_again_is_served_again(suite: Suite, docker_host
         engine.docker(docker_host, "rmi", "--force", name)
 
 
-def test_pull_serve_ask_look_and_stop(suite: Suite, docker_host: str, stock: str) -> None:
+def test_pull_serve_ask_look_and_stop(
+    suite: Suite, docker_host: str, stock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine.docker(docker_host, "rmi", "--force", stock)
     done = suite.run("serve")
     assert f"$ docker pull {stock}" in done.stderr
@@ -69,6 +72,9 @@ def test_pull_serve_ask_look_and_stop(suite: Suite, docker_host: str, stock: str
     assert [(one["variant"], one["engine"], one["backend"], one["state"]) for one in status] == [
         ("stock", "docker", "TF Serving", "ready")
     ]
+    [container] = containers(docker_host)
+    monkeypatch.setenv("DOCKER_HOST", docker_host)
+    assert inspect(docker_host, container)["State"]["Pid"] in listening.processes(url)
     assert "Exporting HTTP/REST API" in suite.run("serve.logs").stdout
     again = suite.run("serve")
     assert "is up already" in again.stderr

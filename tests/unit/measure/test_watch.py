@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.lib.measure import watch
-from tasks.lib.measure.watch import CLIENT, Disturbance, Span, Watch, listening, summary
+from tasks.lib.measure.watch import CLIENT, Disturbance, Span, Watch, summary
 from tests.helpers.cpus import NEEDS_TWO
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells this")
@@ -137,11 +136,3 @@ def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_waiting_longer_explains_a_difference(baseline: float, candidate: float, explained: float) -> None:
     seen = Disturbance(0.0, 0.0, {"a": baseline, "b": candidate})
     assert seen.explains("a", "b") == pytest.approx(explained)
-
-
-def test_the_process_behind_an_address_is_found() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert listening(f"http://127.0.0.1:{port}/v1/models/m") == (os.getpid(),)
-        assert listening(f"http://192.0.2.1:{port}/v1/models/m") == ()
-    assert listening(f"http://127.0.0.1:{port}/v1/models/m") == ()
