@@ -9,7 +9,8 @@ intervals exclude 1, and whether the mean log ratio prefers a role, or the serve
 
     python tests/benchmarks/identical_servers.py [--runs 200] [--real 50] [--setting quiet] [--keep FILE]
 
-With --keep each run is a line of that file, and runs that it has already are not done again.
+With --keep each run is a line of that file, and runs that it has already are not made again, so a file is
+for one choice of --real and --seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -198,18 +199,12 @@ def run(setting: str, seed: int, is_real: bool, seconds: float, model: Path) -> 
     return Run(setting, seed, is_real, seconds, *measured)
 
 
-def runs(setting: str, number: int, real: int, seconds: float, model: Path, kept: Path | None) -> list[Run]:
-    """So many runs in this setting, the first `real` of embedded servers, less those that `kept` has."""
+def runs(setting: str, number: int, one: Callable[[int], Run], kept: Path | None) -> list[Run]:
+    """So many runs in this setting, made by `one` from their seeds, less those that `kept` has."""
     lines = kept.read_text().splitlines() if kept is not None and kept.exists() else []
-    before = {
-        each.seed: each for each in (Run(**json.loads(line)) for line in lines) if each.setting == setting
-    }
-    done = []
-    for seed in range(number):
-        if (known := before.get(seed)) is not None and (known.real, known.seconds) == (seed < real, seconds):
-            done.append(known)
-            continue
-        done.append(run(setting, seed, seed < real, seconds, model))
+    done = [each for each in (Run(**json.loads(line)) for line in lines) if each.setting == setting]
+    for seed in range(len(done), number):
+        done.append(one(seed))
         if kept is not None:
             with kept.open("a") as file:
                 print(json.dumps(asdict(done[-1])), file=file)
@@ -254,8 +249,11 @@ def main() -> None:
         model = Path(temporary)
         write_model(model)
         for setting in flags.setting or SETTINGS:
-            done = runs(setting, flags.runs, flags.real, flags.seconds, model, flags.keep)
-            rows.append(row(setting, done))
+
+            def one(seed: int, setting: str = setting) -> Run:
+                return run(setting, seed, seed < flags.real, flags.seconds, model)
+
+            rows.append(row(setting, runs(setting, flags.runs, one, flags.keep)))
             print(render(rows[-1:]), flush=True)
     print(render(rows))
 
