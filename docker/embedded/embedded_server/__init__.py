@@ -1,7 +1,8 @@
 """The embedded server: TensorFlow Serving's REST and gRPC contracts as a process of its own.
 
 Run it as ``python -m embedded_server --rest_api_port=8501 --model_name=resnet --model_base_path=...``.
-The other programs are convert, prove, make_samples, export and seeded: ``python -m embedded_server.convert``.
+The other programs are convert, prove, make_samples, export, efficientnet and seeded:
+``python -m embedded_server.convert``.
 
 A package may import those below it (pyproject.toml holds this as an import-linter contract):
 

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from embedded_server.exporting.photo_classifier import PhotoClassifier
+
 SIZE = 224
 RESIZED_SIDE = 256
 CLASSES = 1001
@@ -149,22 +151,6 @@ def decode(jpeg: tf.Tensor) -> tf.Tensor:
     return image - tf.constant(CHANNEL_MEANS)
 
 
-class Classifier(tf.Module):  # type: ignore[misc]
-    """What is saved: JPEG bytes in, class and probabilities out, as the official model has it."""
-
-    def __init__(self, network: ResNet50V2) -> None:
-        super().__init__(name="classifier")
-        self.network = network
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])  # type: ignore[untyped-decorator]
-    def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(
-            decode, image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3], tf.float32)
-        )
-        probabilities = self.network.probabilities(images)
-        return {"classes": tf.argmax(probabilities, axis=1), "probabilities": probabilities}
-
-
 def build(output: Path, photos: Sequence[Path], seed: int) -> list[dict[str, object]]:
     """Save the model in `output` and return, for each photo, its class and margin over the second.
 
@@ -173,7 +159,6 @@ def build(output: Path, photos: Sequence[Path], seed: int) -> list[dict[str, obj
     images = tf.stack([decode(photo.read_bytes()) for photo in photos])
     network = ResNet50V2(seed)
     network.fit_head(network.features(images, network.calibrate).numpy().astype(np.float64))
-    classifier = Classifier(network)
     probabilities = network.probabilities(images).numpy()
     ranked = np.sort(probabilities, axis=1)
     report = [
@@ -187,10 +172,7 @@ def build(output: Path, photos: Sequence[Path], seed: int) -> list[dict[str, obj
     ]
     if len({entry["class"] for entry in report}) < len(photos):
         raise ValueError("the seeded weights do not tell the photos apart; choose another seed")
-    signature = classifier.serve.get_concrete_function()
-    tf.saved_model.save(
-        classifier, str(output), signatures={"serving_default": signature, "predict": signature}
-    )
+    PhotoClassifier(network, network.probabilities, decode, SIZE).save(output)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Why a Keras file is not exported."""
+"""Why a file with weights is not exported."""
 
 from __future__ import annotations
 
