@@ -3,6 +3,9 @@
 Both are asked over what is to be measured, and compared output by output. For class scores: is the
 first class the same? For whole numbers and text: are they equal? For all other numbers: are they near
 enough (tolerance)?
+
+Where the first classes differ, but the scores of the two classes are near enough to each other in both
+answers, they are the same within what is allowed too: a near tie, which is counted by itself.
 """
 
 from __future__ import annotations
@@ -66,12 +69,15 @@ class Output:
     other numbers with as many of them."""
     numbers: Numbers | None
     """None for whole numbers and text."""
+    near_ties: int = 0
+    """Inputs for which it is not the same, but as near as is allowed: of scores, and of the first class."""
 
     def problem(self, inputs: int) -> str | None:
         """Why it is not the same, as part of a sentence; None if it is."""
-        if self.same < inputs:
+        others = inputs - self.same - self.near_ties
+        if others:
             what = "top-1 in" if self.is_scores else "value of" if self.numbers is None else "shape of"
-            return f"{inputs - self.same} of {inputs} answers have another {what} {self.name!r}"
+            return f"{others} of {inputs} answers have another {what} {self.name!r}"
         if self.numbers is not None and not self.numbers.worst <= self.numbers.allowed:
             apart, allowed = f"{self.numbers.worst:.3g}", f"{self.numbers.allowed:.3g}"
             rule = f" ({self.numbers.tolerance})" if self.numbers.tolerance.relative else ""
@@ -91,6 +97,8 @@ class Agreement:
     exchangeable: float = 0.0
     """Of the pairs of inputs, the part whose answers by the baseline could be exchanged unnoticed: where that
     is more than half, answering the same says little."""
+    near_ties: int = 0
+    """Inputs with another first class, of two whose scores are as near as is allowed in both answers."""
 
     @property
     def is_hollow(self) -> bool:
@@ -106,13 +114,16 @@ class Agreement:
 
     @property
     def percent(self) -> str:
-        """The part of the inputs that agree, rounded down: "100%" means all of them."""
+        """The part of the inputs that agree, rounded down: "100%" means all of them. Near ties are named."""
+        if self.near_ties:
+            ties = "1 near tie" if self.near_ties == 1 else f"{self.near_ties} near ties"
+            return f"{self.same} same, {ties}"
         return f"{100 * self.same // self.inputs}%"
 
     @property
     def holds(self) -> bool:
         """Whether the two answer the same, within what is allowed."""
-        return self.same == self.inputs and not self._problems
+        return self.same + self.near_ties == self.inputs and not self._problems
 
     @property
     def problem(self) -> str:
@@ -207,18 +218,59 @@ def compare_answers(
     tolerances: Tolerances,
 ) -> Agreement:
     """How alike pairs of answers are, each a value by output; the baseline's comes first."""
+    pairs = list(answers)
     seen: dict[str, _Seen] = {}
-    inputs = same = 0
-    for a, b in answers:
-        alike = [
-            seen.setdefault(name, _Seen(name, name == scores)).take(
+    unlike: list[set[str]] = []
+    for a, b in pairs:
+        alike = {
+            name: seen.setdefault(name, _Seen(name, name == scores)).take(
                 a.get(name, _MISSING), b.get(name, _MISSING)
             )
             for name in sorted(a.keys() | b.keys())
-        ]
-        inputs += 1
-        same += all(alike)
-    return Agreement(inputs, same, tuple(seen[name].output(tolerances) for name in sorted(seen)))
+        }
+        unlike.append({name for name, is_same in alike.items() if not is_same})
+    outputs = {name: seen[name].output(tolerances) for name in sorted(seen)}
+    scored = outputs[scores].numbers if scores in outputs else None
+    tied = [
+        names
+        for (a, b), names in zip(pairs, unlike, strict=True)
+        if scores in names and scored is not None and _is_near_tie(a, b, scores, names, scored.tolerance)
+    ]
+    return Agreement(
+        len(pairs),
+        unlike.count(set()),
+        tuple(replace(one, near_ties=sum(name in names for names in tied)) for name, one in outputs.items()),
+        near_ties=len(tied),
+    )
+
+
+def _is_near_tie(
+    a: Mapping[str, Any], b: Mapping[str, Any], scores: str, unlike: Iterable[str], tolerance: Tolerance
+) -> bool:
+    """Whether two answers differ only in which of two classes comes first, with scores as near as is allowed.
+
+    `unlike` are the outputs in which they differ: the scores, and others only if they are the first class.
+    """
+    import numpy as np
+
+    x, y = _numbers(a[scores]), _numbers(b[scores])
+    if x is None or y is None or x.shape != y.shape or not x.size:
+        return False
+    first, other = x.argmax(-1), y.argmax(-1)
+
+    def lead(values: np.ndarray[Any, Any], over: np.ndarray[Any, Any]) -> Any:
+        return values.max(-1) - np.take_along_axis(values, over[..., None], -1)[..., 0]
+
+    may = tolerance.absolute + tolerance.relative * np.abs(x.max(-1))
+    if not ((lead(x, other) <= may) & (lead(y, first) <= may)).all():
+        return False
+    return all(_is(a.get(name), first) and _is(b.get(name), other) for name in unlike if name != scores)
+
+
+def _is(value: object, classes: np.ndarray[Any, Any]) -> bool:
+    """Whether an output holds these numbers of classes."""
+    numbers = _numbers(value)
+    return numbers is not None and numbers.shape == classes.shape and bool((numbers == classes).all())
 
 
 _MISSING = object()

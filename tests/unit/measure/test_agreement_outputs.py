@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,61 @@ def test_the_first_class_of_every_row_counts() -> None:
     a, b = {"p": [[0.9, 0.1], [0.4, 0.6]]}, {"p": [[0.9, 0.1], [0.6, 0.4]]}
     assert compare_answers([(a, a)], "p", LIMIT).same == 1
     assert compare_answers([(a, b)], "p", Tolerances(1.0)).same == 0
+
+
+def answered(scores: list[float], **others: Any) -> dict[str, Any]:
+    """An answer of one row whose first class is in `classes`."""
+    first = max(range(len(scores)), key=scores.__getitem__)
+    return {"probabilities": [scores], "classes": [first], **others}
+
+
+NEAR = answered([0.40, 0.36, 0.24]), answered([0.37, 0.39, 0.24])
+
+
+def test_a_near_tie_is_the_same_and_counted_by_itself() -> None:
+    same = answered([0.9, 0.1, 0.0])
+    found = compare_answers([(same, same), NEAR], "probabilities", LIMIT)
+    assert (found.inputs, found.same, found.near_ties, found.holds) == (2, 1, 1, True)
+    assert found.percent == "1 same, 1 near tie"
+    assert {output.name: (output.same, output.near_ties) for output in found.outputs} == {
+        "classes": (1, 1),
+        "probabilities": (1, 1),
+    }
+    assert compare_answers([NEAR] * 2, "probabilities", LIMIT).percent == "0 same, 2 near ties"
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (answered([0.44, 0.36, 0.20]), answered([0.39, 0.41, 0.20])),  # the baseline is sure
+        (answered([0.39, 0.37, 0.24]), answered([0.35, 0.41, 0.24])),  # the candidate is sure
+        (NEAR[0], NEAR[1] | {"classes": [2]}),  # it names a third class
+        (NEAR[0], {"probabilities": NEAR[1]["probabilities"]}),
+        (NEAR[0] | {"name": ["cat"]}, NEAR[1] | {"name": ["dog"]}),  # text says nothing about scores
+        (NEAR[0] | {"count": [3]}, NEAR[1] | {"count": [4]}),
+        ({"probabilities": [[0.4, 0.36]]}, {"probabilities": [[0.37, 0.39, 0.24]]}),
+        ({"probabilities": [[math.nan, 0.36]]}, {"probabilities": [[0.36, math.nan]]}),
+    ],
+)
+def test_what_is_no_near_tie_is_different(a: dict[str, Any], b: dict[str, Any]) -> None:
+    found = compare_answers([(a, b)], "probabilities", LIMIT)
+    assert (found.same, found.near_ties, found.holds) == (0, 0, False)
+
+
+def test_every_row_of_a_near_tie_is_near() -> None:
+    def rows(*scores: list[float]) -> dict[str, Any]:
+        return {"probabilities": list(scores)}
+
+    sure = [0.1, 0.9]
+    assert compare_answers(
+        [(rows([0.51, 0.49], sure), rows([0.49, 0.51], sure))], "probabilities", LIMIT
+    ).holds
+    other = rows([0.49, 0.51], [0.9, 0.1])
+    assert not compare_answers([(rows([0.51, 0.49], sure), other)], "probabilities", LIMIT).holds
+
+
+def test_a_near_tie_needs_a_limit_that_allows_it() -> None:
+    assert not compare_answers([NEAR], "probabilities", Tolerances(0.0005)).holds
 
 
 def test_answers_that_could_be_exchanged_prove_little() -> None:

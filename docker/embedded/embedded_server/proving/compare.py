@@ -17,7 +17,8 @@ on a score near a threshold. Then `excused` asks TensorFlow again with float inp
 last digits of the precision (a factor of 1 +- 1e-6 for f32, 1 +- 4e-3 for bf16), a few times. A difference is
 accepted only where TensorFlow's own answer changes in all the places that differ, and what was answered there
 lies between TensorFlow's values. Inputs with no floats, photos for example, cannot be changed by so
-little: there a different class is a disagreement.
+little: there a different class is a disagreement, unless it is a near tie (`is_near_tie`): the scores are
+among the outputs, and those of the two classes differ in both answers by no more than what is allowed.
 """
 
 from __future__ import annotations
@@ -199,6 +200,40 @@ def _compare_floats(
     unit = "" if probability and np.ndim(scale) == 0 else " of its largest number"
     text = f"{name!r} differs by {difference:.2g}{unit}, and {limit:g} is allowed"
     return difference, Disagreement(text, difference)
+
+
+def is_near_tie(
+    request: Request,
+    expected: Mapping[str, Array],
+    actual: Mapping[str, Array],
+    output: str,
+    scales: Scales,
+    limit: float,
+) -> bool:
+    """Whether `output` is the class with the largest score, and in both answers two classes nearly tie.
+
+    Whether the scores themselves are near enough is compared by itself.
+    """
+    first, second = expected[output], actual[output]
+    if first.dtype.kind not in "iu" or first.shape != second.shape:
+        return False
+    for name, scores in expected.items():
+        others = actual[name]
+        if not _is_float(scores) or scores.dtype.kind == "c" or scores.shape != others.shape:
+            continue
+        if scores.shape[:-1] != first.shape or not scores.size:
+            continue
+        if (scores.argmax(-1) != first).any() or (others.argmax(-1) != second).any():
+            continue
+        allowed = np.broadcast_to(limit * scales.of(request, name, scores), scores.shape)[..., 0]
+        near = (_lead(scores, second) <= allowed) & (_lead(others, first) <= allowed)
+        return bool(near.all())
+    return False
+
+
+def _lead(scores: Array, over: Array) -> Array:
+    """By how much the largest score of each row exceeds that of a class."""
+    return np.asarray(scores.max(-1) - np.take_along_axis(scores, over[..., None], -1)[..., 0], np.float64)
 
 
 def excused(
