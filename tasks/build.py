@@ -43,6 +43,7 @@ def optimized(
     """
     from tasks.lib.common import console
     from tasks.lib.images import docker_build
+    from tasks.lib.models import choice
     from tasks.lib.optimize import build as building
     from tasks.lib.optimize import optimize
 
@@ -55,7 +56,7 @@ def optimized(
             )
         docker_build.report(settings, "optimized")
         return
-    building.artefact_of(settings, model or settings.model, chosen, inputs, signature, pixels)
+    building.artefact_of(settings, choice.choose(settings, model).model, chosen, inputs, signature, pixels)
 
 
 @task(help={"engine": ENGINE_HELP})
@@ -100,10 +101,13 @@ def devel(c: Context, engine: str = "") -> None:
 def build(c: Context, model: str = "", engine: str = "") -> None:
     """Build what the chosen engine needs for `serve --optimized`; never starts a compilation of hours."""
     from tasks.lib.images import docker_build
+    from tasks.lib.models import choice
     from tasks.lib.optimize import build as building
 
     settings = read_settings(c)
-    building.everything(settings, model or settings.model, docker_build.engine(settings, "optimized", engine))
+    building.everything(
+        settings, choice.choose(settings, model).model, docker_build.engine(settings, "optimized", engine)
+    )
 
 
 ns = Collection("build", build, embedded, devel, optimized)

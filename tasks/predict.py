@@ -42,6 +42,7 @@ def predict(
     from tasks.lib.common import console
     from tasks.lib.common.errors import SettingError
     from tasks.lib.common.tables import render
+    from tasks.lib.models import choice
     from tasks.lib.predict import answers
     from tasks.lib.predict import ask as asking
 
@@ -55,7 +56,7 @@ def predict(
         what = place or "the samples of the model"
         console.note(f"would send {what} to a running server and show its {TOP} best classes, or its values")
         return
-    server = asking.server_to_ask(settings, model or settings.model, variant or None)
+    server = asking.server_to_ask(settings, choice.known(settings, model), variant or None)
     console.note(f"asking {server}")
     asked = asking.ask(settings, server, place, signature, TOP)
     if format == "json" and asked.classes is None:

@@ -47,12 +47,13 @@ def serve(
     from pathlib import Path
 
     from tasks.lib.common import values
+    from tasks.lib.models import choice
     from tasks.lib.serving import serve as serving
 
     settings = read_settings(c)
     serving.serve(
         settings,
-        model or settings.model,
+        choice.choose(settings, model).model,
         serving.variant_name(optimized, variant),
         engine,
         values.port(port) if port else None,

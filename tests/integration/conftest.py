@@ -31,6 +31,7 @@ QUICK = {
     "INVOKE_BENCHMARK_BLOCK_SECONDS": "0.05",
     "INVOKE_BENCHMARK_WARMUP_SECONDS": "0",
     "INVOKE_OPTIMIZE_PRECISION": "f32",
+    "INVOKE_MODEL": "resnet",
 }
 """A benchmark of the fewest rounds, two; how fast anything is, no test asserts. The precision is asked for by
 name, since nothing is optimized on a machine that is too busy to show a gain."""
@@ -88,6 +89,10 @@ class Suite:
             if "embedded_server" in line and any(str(self.folder) in word for word in line):
                 found.append(process.pid)
         return found
+
+
+def newest(suite: Suite) -> Path:
+    return max((suite.folder / "results").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.result_schema import assert_valid
-from tests.integration.conftest import Suite
-
-
-def newest(suite: Suite) -> Path:
-    return max((suite.folder / "results").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+from tests.integration.conftest import Suite, newest
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from tasks.lib.measure.measurement import measure
 from tasks.lib.measure.rounds import Instance, Rounds, medians, run_rounds, timeline, warmed_up
 from tasks.lib.measure.tolerance import Tolerances
 from tasks.lib.measure.verdict import Contestant, Verdict
-from tasks.lib.models import obtain, samples, store, user_requests
+from tasks.lib.models import choice, obtain, samples, store, user_requests
 from tasks.lib.models.samples import Samples
 from tasks.lib.models.store import Model
 from tasks.lib.optimize import optimize
@@ -49,7 +49,7 @@ class Contest:
     """What a person asks for."""
 
     model: str
-    """NAME or NAME@VERSION, for contestants that name none."""
+    """NAME or NAME@VERSION, for contestants that name none; empty: the setting `model`."""
     baseline: str | None
     """None to measure the candidates by themselves."""
     candidates: Sequence[str]
@@ -76,6 +76,8 @@ class Contest:
     """Commands that restart contestants given by address, by verdict.BASELINE and verdict.CANDIDATE."""
     left_out: Mapping[str, CannotGain] = field(default_factory=dict)
     """Contestants by name that an earlier step has found to be without gain."""
+    why: str = ""
+    """Why it is this model, if no person named it."""
 
 
 def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
@@ -94,6 +96,9 @@ def run(settings: Settings, contest: Contest) -> Iterator[record.Record]:
     if pinned is not None and pinned.is_apart:
         settings = replace(settings, serve=replace(settings.serve, cpus=pinned.servers))
     engine = choose(settings, contest.engine, [entry.variant for entry in managed]) if managed else None
+    if any(entry.reference is None for entry in managed) and not contest.why:
+        chosen = choice.choose(settings, contest.model)
+        contest = replace(contest, model=chosen.model, why=chosen.why)
     references = dict.fromkeys(entry.reference or contest.model for entry in managed)
     models = {reference: obtain.ensure(settings, reference) for reference in references}
     if settings.dry or None in models.values():
@@ -231,6 +236,7 @@ class _Run:
                 engine_version=self.engine.version() if self.engine is not None else {},
                 left_out=self.left_out,
                 takes_photos=takes_photos,
+                why=self.contest.why,
             )
             if outcome is not None and outcome.p50 is None:
                 return  # they answer differently, at any number of connections

@@ -54,7 +54,7 @@ def contest(
     if protocol and protocol not in PROTOCOLS:
         raise SettingError(f"There is no protocol {protocol!r}.", f"Choose one of: {', '.join(PROTOCOLS)}.")
     return Contest(
-        model=model or settings.model,
+        model=model,
         baseline=None if alone else both[BASELINE][0],
         candidates=both[CANDIDATE],
         engine=engine or None,

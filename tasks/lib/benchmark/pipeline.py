@@ -14,18 +14,19 @@ from tasks.lib.common import console, hardware, pinning, processes, variants
 from tasks.lib.common.errors import CannotGain
 from tasks.lib.common.settings import Settings
 from tasks.lib.engines.choose import choose
-from tasks.lib.models import bring
+from tasks.lib.models import bring, choice
 from tasks.lib.optimize import build
 from tasks.lib.serving import serve, servers
 
 STEPS = 5
 
 
-def run(settings: Settings, reference: str, engine: str, format: str) -> None:
+def run(settings: Settings, model: str, engine: str, format: str) -> None:
     """Do everything, and stop every server of this suite at the end, also after an error or Ctrl-C.
 
-    `reference` is NAME or NAME@VERSION; an empty `engine` is the one in the settings. A model that cannot be
-    optimized, or does not gain by it, is measured as stock alone. Raises SuiteError as the steps do.
+    `model` is NAME or NAME@VERSION; an empty one, and an empty `engine`, are those in the settings. A model
+    that cannot be optimized, or does not gain by it, is measured as stock alone. Raises SuiteError as the
+    steps do.
     """
     names = [settings.benchmark.baseline, settings.benchmark.candidate]
     for variant in names:
@@ -40,13 +41,16 @@ def run(settings: Settings, reference: str, engine: str, format: str) -> None:
         # The comparison is this task's result; what the other steps print is only progress here.
         with redirect_stdout(sys.stderr):
             _say(1, "download")
+            chosen = choice.choose(settings, model)
+            reference = chosen.model
             bring.download(settings, reference)
             _say(2, "build")
             without_gain = _attempt(partial(build.everything, pinned_settings, reference, engine))
             _say(3, "serve both")
             left_out = _serve(pinned_settings, reference, engine, names, without_gain)
             _say(4, "benchmark")
-        asked = Contest(reference, names[0], names[1:], engine, settings.benchmark.plan, left_out=left_out)
+        plan = settings.benchmark.plan
+        asked = Contest(reference, names[0], names[1:], engine, plan, left_out=left_out, why=chosen.why)
         benchmark.measure(pinned_settings, asked, format)
     finally:
         # A second Ctrl-C must not stop what the first one asked for.

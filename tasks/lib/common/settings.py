@@ -182,6 +182,8 @@ class Settings:
     """Invoke's --dry: say what would be done, and do nothing."""
 
 
+AUTO = "auto"
+"""Of the model: the first of the catalogue whose weights can be had (tasks.lib.models.choice)."""
 ENGINES = ("auto", "local", "docker")
 
 

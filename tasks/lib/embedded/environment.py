@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tasks.lib.common import console, locks, processes
-from tasks.lib.common.errors import EnvironmentBuildError, SuiteError
+from tasks.lib.common.errors import DownloadError, EnvironmentBuildError, SuiteError, Unreachable
 from tasks.lib.common.removal import Removal
 from tasks.lib.common.settings import Settings
 
@@ -292,6 +292,43 @@ def _build(settings: Settings) -> None:
         ) from error
 
 
+def download(settings: Settings, requirement: str, digest: str, folder: Path) -> Path:
+    """Fetch the wheel NAME==VERSION with this SHA-256 from the package index into `folder`; returns its path.
+
+    pip keeps it in its own cache. The environment is built first if need be. Raises Unreachable if the index
+    does not give it, and DownloadError if it gives another file.
+    """
+    ensure(settings)
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{requirement} --hash=sha256:{digest}\n")
+    options = [option for option in PIP_OPTIONS if option != "--no-compile"]
+    argv = [*pip(settings), "download", *options, "--dest", str(folder), "-r", str(wanted)]
+    console.command(shown(settings, argv))
+    log = _log(settings, "download")
+    status, _ = processes.run(
+        argv,
+        state=settings.paths.state,
+        label=f"downloading {requirement} from the package index",
+        log=log,
+        cwd=settings.paths.root,
+        environment=inherited(),
+        capture=False,
+    )
+    found = sorted(folder.glob("*.whl"))
+    if status == 0 and found:
+        return found[0]
+    text = processes.tail(log)
+    if re.search("DO NOT MATCH THE HASHES", text):
+        raise DownloadError(
+            f"The package index gives another file as {requirement} than the catalogue names by its SHA-256.",
+            "Find out what the package index or a proxy in between has changed.",
+        )
+    raise Unreachable(
+        f"The package index does not give {requirement}: {_pip_error(text) or ending(status, text)}.",
+        "Check the network, and the proxy, index and certificate settings of pip (`pip config list`).",
+    )
+
+
 REMEDIES = (
     # (what the log of pip or venv says, what to do)
     (r"No space left on device|Disk quota exceeded", "Free 3 GB of disk space and try again."),
@@ -318,11 +355,7 @@ REMEDIES = (
 def _failure(settings: Settings, status: int, log: Path) -> EnvironmentBuildError:
     text = processes.tail(log)
     console.note(processes.tail(log, TAIL))
-    # pip's last line may be advice; what went wrong is in its last line that begins with ERROR.
-    errors = re.findall(r"^ERROR: (.*)$", text, re.MULTILINE) or re.findall(
-        r"^Error: (.*)$", text, re.MULTILINE
-    )
-    reason = _reason(errors[-1]) if errors and status > 0 else ending(status, text)
+    reason = (status > 0 and _pip_error(text)) or ending(status, text)
     remedy = next(
         (advice for pattern, advice in REMEDIES if re.search(pattern, text)), "The lines above say why."
     )
@@ -330,6 +363,14 @@ def _failure(settings: Settings, status: int, log: Path) -> EnvironmentBuildErro
         f"The embedded environment cannot be built: {reason}.",
         f"{remedy} The whole log is {settings.paths.shown(log)}.",
     )
+
+
+def _pip_error(log: str) -> str:
+    """What went wrong, as pip says it; "" if it says nothing. Its last line may be advice."""
+    errors = re.findall(r"^ERROR: (.*)$", log, re.MULTILINE) or re.findall(
+        r"^Error: (.*)$", log, re.MULTILINE
+    )
+    return _reason(errors[-1]) if errors else ""
 
 
 def _remove(settings: Settings) -> None:

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from tasks.lib.common import console
 from tasks.lib.common.errors import SettingError
-from tasks.lib.common.settings import Settings
+from tasks.lib.common.settings import AUTO, Settings
 from tasks.lib.common.values import whole_number
-from tasks.lib.models import catalog, obtain, store
+from tasks.lib.models import catalog, choice, obtain, store
 from tasks.lib.models.store import Model
 
 
@@ -26,7 +26,9 @@ def download(
 
     Raises SettingError for flags that contradict each other, and as obtain does.
     """
-    present = store.versions(settings.paths, store.parse(model or settings.model).name)
+    if not model and not url and not path:
+        model = choice.with_source(settings, source) if source != AUTO else choice.choose(settings, "").model
+    present = store.versions(settings.paths, store.parse(model or choice.known(settings, "")).name)
     brought = _bring(settings, model, source, url, sha256, strip_components, path)
     if brought is None:  # --dry has said what would be done
         return
@@ -52,7 +54,7 @@ def _bring(
             "Give what `sha256sum` prints for the archive.",
         )
     strip = whole_number(strip_components, "--strip-components") if strip_components else None
-    reference = model or settings.model
+    reference = model or choice.known(settings, "")
     name = store.parse(reference).name
     if url and path:
         raise SettingError("--url and --path are two different sources.", "Give one of them.")

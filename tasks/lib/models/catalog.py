@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from tasks.lib.common.errors import ModelError, SettingError
 from tasks.lib.common.settings import Paths
 from tasks.lib.models import store
+from tasks.lib.models.packaged import RECIPES, Package
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,8 +27,17 @@ _TYPES: Mapping[str, type] = {
     "strip_components": int,
     "sha256": str,
     "labels": str,
+    "package": str,
+    "weights": str,
+    "recipe": str,
+    "license": str,
+    "attribution": str,
+    "first_label": int,
     "seeded": str,
 }
+_OF_A_PACKAGE = ("sha256", "weights", "recipe", "license", "attribution")
+"""What must be said of weights that come in a package."""
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.+!]+")
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,14 @@ class Entry:
     """Label names, one a line, beginning with class 0."""
     seeded: str | None
     """The recipe that builds the same architecture with seeded weights."""
+    first_label: int = 0
+    """The line of `labels` that names class 0; 0 is the first."""
+    package: Package | None = None
+    """A package of the package index that has the weights."""
+    license: str = ""
+    """Of the weights."""
+    attribution: str = ""
+    """Who made the weights, and where they were published."""
 
 
 def path(paths: Paths) -> Path:
@@ -85,6 +103,19 @@ def get(paths: Paths, name: str) -> Entry:
     return entries[name]
 
 
+def _package(table: Mapping[str, Any], wrong: Callable[[str], SettingError]) -> Package:
+    if not _REQUIREMENT.fullmatch(table["package"]):
+        raise wrong(f"has package = {table['package']!r}, which is not NAME==VERSION")
+    if "url" in table:
+        raise wrong("has both url and package, and one sha256")
+    missing = [key for key in _OF_A_PACKAGE if key not in table]
+    if missing:
+        raise wrong(f"has a package and no {missing[0]}")
+    if table["recipe"] not in RECIPES:
+        raise wrong(f"has recipe = {table['recipe']!r}, and there is {', '.join(RECIPES)}")
+    return Package(table["package"], table["sha256"].lower(), table["weights"], table["recipe"])
+
+
 def _entry(name: str, table: Any, folder: Path, shown: str) -> Entry:
     """Check one table. Raises SettingError that names the file and the model."""
 
@@ -103,20 +134,24 @@ def _entry(name: str, table: Any, folder: Path, shown: str) -> Entry:
             raise wrong(f"has an unknown key {key!r}")
         if type(value) is not _TYPES[key] or value == "":
             raise wrong(f"has {key} = {value!r}, which cannot be used")
-    if not table.get("url") and not table.get("seeded"):
-        raise wrong("has neither url nor seeded")
+    if not any(table.get(key) for key in ("url", "package", "seeded")):
+        raise wrong("has neither url nor package nor seeded")
     sha256 = table.get("sha256")
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise wrong("has a sha256 that is not 64 hexadecimal digits")
-    strip = table.get("strip_components")
-    if strip is not None and strip < 0:
-        raise wrong("has a negative strip_components")
+    for key in ("strip_components", "first_label"):
+        if table.get(key, 0) < 0:
+            raise wrong(f"has a negative {key}")
     return Entry(
         name=name,
         description=table.get("description", ""),
         url=table.get("url"),
-        strip_components=strip,
+        strip_components=table.get("strip_components"),
         sha256=sha256.lower() if sha256 else None,
         labels=folder / table["labels"] if "labels" in table else None,
+        first_label=table.get("first_label", 0),
+        package=_package(table, wrong) if "package" in table else None,
+        license=table.get("license", ""),
+        attribution=table.get("attribution", ""),
         seeded=table.get("seeded"),
     )

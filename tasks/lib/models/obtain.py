@@ -10,11 +10,11 @@ from pathlib import Path
 from tasks.lib.common import console, disk
 from tasks.lib.common.errors import ModelError, Unreachable
 from tasks.lib.common.settings import Paths, Settings
-from tasks.lib.models import catalog, digests, local_copy, publish, store, take_in
+from tasks.lib.models import catalog, digests, local_copy, packaged, publish, store, take_in
 from tasks.lib.models.store import Model, Origin, Reference
 from tasks.lib.models.take_in import Archive, LocalFile
 
-SOURCES = ("auto", "official", "seeded")
+SOURCES = ("auto", "official", "package", "seeded")
 
 
 def ensure(
@@ -26,9 +26,9 @@ def ensure(
 ) -> Model | None:
     """The model that `reference` means, brought in through the catalogue if it is not there.
 
-    A model that is there costs no network and prints nothing. `source` is one of SOURCES: "auto"
-    builds the seeded model if the official archive is Unreachable, unless `sha256` or
-    `strip_components` (which replace the catalogue's) show that an archive is meant.
+    A model that is there costs no network and prints nothing. `source` is one of SOURCES: "auto" takes
+    the official archive or the package, and builds the seeded model if that is Unreachable, unless `sha256`
+    or `strip_components` (which replace the catalogue's) show that an archive is meant.
 
     Returns None only with settings.dry, when the model would have to be brought in first. Raises
     ModelError, DownloadError, or what the seeded build raises; nothing is left behind then.
@@ -46,14 +46,16 @@ def ensure(
     if catalog.find(settings.paths, named.name) is None and store.versions(settings.paths, named.name):
         return store.find(settings.paths, reference)  # raises, naming the versions that there are
     entry = catalog.get(settings.paths, named.name)
-    archive = None
-    if source != "seeded" and entry.url is not None:
+    archive, package = None, None
+    if source in ("auto", "package") and not (sha256 or strip_components):
+        package = entry.package
+    if source in ("auto", "official") and entry.url is not None:
         given = sha256 or entry.sha256
         told_by = "--sha256" if sha256 else settings.paths.shown(catalog.path(settings.paths))
         strip = entry.strip_components if strip_components is None else strip_components
         archive = Archive(entry.url, "official", given, told_by, strip)
     recipe = entry.seeded
-    if source == "official" or sha256 is not None or strip_components is not None:
+    if source not in ("auto", "seeded") or sha256 is not None or strip_components is not None:
         recipe = None
     elif recipe is not None and named.version is not None:
         # A version asked for by its number comes from one source only.
@@ -61,7 +63,9 @@ def ensure(
             archive = None
         else:
             recipe = None
-    if archive is None and recipe is None:
+    if package is not None and named.version not in (None, packaged.VERSION):
+        package = None
+    if archive is None and package is None and recipe is None:
         raise ModelError(
             f"{named} is not available with --source {source}: the catalogue names no such source for it.",
             "Leave out --source and the version, or give an archive with --url.",
@@ -70,6 +74,7 @@ def ensure(
         from tasks.lib.models.http_file import public
 
         plans = [f"download {public(archive.url)}"] if archive else []
+        plans += [f"build it from {package.requirement} of the package index"] if package else []
         plans += [f"build the seeded model {recipe}"] if recipe else []
         plan = ", or where that cannot be reached ".join(plans)
         console.note(f"would {plan} into {_shown(settings.paths, named.name)}")
@@ -81,6 +86,13 @@ def ensure(
         if archive is not None:
             try:
                 return take_in.newest(_fetch(settings, named, archive))
+            except Unreachable as error:
+                if recipe is None:
+                    raise
+                console.note(f"{error.problem} Building the same architecture with seeded weights instead.")
+        if package is not None:
+            try:
+                return packaged.build(settings, named.name, package)
             except Unreachable as error:
                 if recipe is None:
                     raise

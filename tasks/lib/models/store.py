@@ -13,12 +13,12 @@ from pathlib import Path
 
 from tasks.lib.common import disk
 from tasks.lib.common.errors import ModelError
-from tasks.lib.common.settings import Paths
+from tasks.lib.common.settings import AUTO, Paths
 
 SAVED_MODEL = "saved_model.pb"
 
-RESERVED = frozenset({"samples", "labels", "catalog.toml", "digests.json"})
-"""What is in models/ next to the models."""
+RESERVED = frozenset({"samples", "labels", "catalog.toml", "digests.json", "readme.md", AUTO})
+"""What is in models/ next to the models, and what means another one."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # TensorFlow Serving reads versions as 64 bit integers and takes leading zeros.
@@ -37,10 +37,10 @@ class Origin:
     """Where a model version came from. Kept next to it as models/NAME/VERSION.origin.json."""
 
     source: str
-    """official, seeded, url, path, or changed: its files are no longer those that were recorded."""
+    """official, package, seeded, url, path, or changed: its files are no longer those that were recorded."""
     address: str
-    """The URL or folder; for seeded weights, the recipe and seed. Where a person had a hand in it, the
-    version folder itself."""
+    """The URL or folder; of a package NAME==VERSION; for seeded weights, the recipe and seed. Where a person
+    had a hand in it, the version folder itself."""
     archive_sha256: str | None
     """Of the archive or Keras file as it came; None where there was none."""
     content_sha256: str
@@ -54,7 +54,7 @@ class Origin:
     @property
     def summary(self) -> str:
         """Where the weights are from, in a few words: "weights: official"."""
-        if self.source in ("url", "path"):
+        if self.source in ("url", "path", "package"):
             return f"weights: from {self.address}"
         return self.warning or f"weights: {self.source}"
 
@@ -105,8 +105,7 @@ def parse(reference: str) -> Reference:
     if not is_name(name):
         taken = name.lower() in RESERVED
         raise ModelError(
-            f"{name!r} cannot be the name of a model"
-            + (": models/ keeps something else there." if taken else "."),
+            f"{name!r} cannot be the name of a model" + (": it means something else." if taken else "."),
             "Begin with a letter or digit and go on with letters, digits, '.', '_' and '-' (100 at most).",
         )
     version = version_number(version_text)

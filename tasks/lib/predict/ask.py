@@ -14,7 +14,7 @@ from tasks.lib.common.settings import Paths, Settings
 from tasks.lib.engines.base import Server
 from tasks.lib.engines.choose import all_engines
 from tasks.lib.measure import agreement
-from tasks.lib.models import catalog, samples, store, user_requests
+from tasks.lib.models import catalog, choice, samples, store, user_requests
 from tasks.lib.predict import answers
 from tasks.lib.predict.answers import Answered
 
@@ -43,7 +43,7 @@ def server_to_ask(settings: Settings, reference: str, variant: str | None) -> Se
         variants.check(settings, variant)
     what = f"{variant} {reference}" if variant else reference
     flag = "--optimized" if variant in (None, "optimized") else f"--variant {variant}"
-    model = "" if reference == settings.model else f" --model {reference}"
+    model = "" if reference == choice.known(settings, "") else f" --model {reference}"
     raise ServerError(f"No server of {what} is running.", f"Start one with `invoke serve {flag}{model}`.")
 
 
@@ -118,8 +118,9 @@ def labels_of(paths: Paths, name: str) -> list[str]:
     file = own if own.is_file() else entry.labels if entry is not None else None
     if file is None or not file.is_file():
         return []
+    first = 0 if entry is None or file == own else entry.first_label
     try:
-        return file.read_text(encoding="utf-8").splitlines()
+        return file.read_text(encoding="utf-8").splitlines()[first:]
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{paths.shown(file)} cannot be read ({error}).", "Write a name on each line, in UTF-8."

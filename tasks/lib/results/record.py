@@ -80,6 +80,8 @@ class Record:
     """Of the whole benchmark."""
     takes_photos: bool = False
     """Whether `invoke predict` can ask the model; not saved."""
+    why: str = ""
+    """Why it is this model, if no person named it."""
 
 
 def now() -> str:
@@ -117,6 +119,7 @@ def content(records: Sequence[Record], earlier: Sequence[Repetition] = ()) -> Re
         | dict(first.engine_version),
         "pinning": asdict(first.pinning) | {"summary": str(first.pinning)} if first.pinning else None,
         "plan": plan,
+        "why_this_model": first.why or None,
         "left_out": [asdict(one) for one in first.left_out],
         "suite": asdict(revision(ROOT)),
         "repetitions": [*earlier, *(_repetition(one.verdict) for one in records if one.verdict)],

@@ -151,7 +151,11 @@ class Numbers(TypedDict):
     tolerance: Tolerance
 
 
-class Output(TypedDict):
+class _OutputOfNow(TypedDict, total=False):
+    near_ties: int
+
+
+class Output(_OutputOfNow):
     """How one output agrees."""
 
     name: str
@@ -163,6 +167,7 @@ class Output(TypedDict):
 class _AgreementOfNow(TypedDict, total=False):
     exchangeable: float
     is_hollow: bool
+    near_ties: int
 
 
 class Agreement(_AgreementOfNow):
@@ -270,6 +275,7 @@ class Repetition(TypedDict):
 
 
 class _ResultOfNow(TypedDict, total=False):
+    why_this_model: str | None
     repetitions: list[Repetition]
     left_out: list[LeftOut]
     suite: Suite

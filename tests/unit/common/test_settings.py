@@ -73,12 +73,12 @@ def through_invoke() -> Settings:
 
 def test_the_file_in_the_repository_is_read_through_invoke() -> None:
     its = through_invoke()
-    assert (its.model, its.engine, its.dry) == ("resnet", "auto", False)
+    assert (its.model, its.engine, its.dry) == ("auto", "auto", False)
     assert its.paths.models == ROOT / "models"
     assert its.paths.environment == ROOT / ".state" / "embedded"
     assert its.serve.rest_port == 8501
     assert its.benchmark.plan.ci_width == 0.02
-    assert its == read(changed("model", "resnet"), ROOT)  # a plain table reads the same
+    assert its == read(changed("model", "auto"), ROOT)  # a plain table reads the same
 
 
 class Watched(dict[str, Any]):

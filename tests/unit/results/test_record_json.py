@@ -32,7 +32,7 @@ def test_keys_of_a_comparison() -> None:
     content = saved(DONE)
     assert set(content) == {
         "schema", "time", "command", "engine", "machine", "versions", "plan", "pinning", "left_out",
-        "suite", "repetitions", "runs",
+        "suite", "repetitions", "why_this_model", "runs",
     }  # fmt: skip
     assert content["schema"] == 3
     assert content["command"] == "invoke benchmark"
@@ -72,9 +72,9 @@ def test_keys_of_a_comparison() -> None:
     assert verdict["comparisons"]["p99"] is None
     assert verdict["round_ratios"] == [2.4, 2.42]
     assert verdict["agreement"] == {
-        "inputs": 12, "same": 12, "difference": 0.009, "holds": True, "percent": "100%",
+        "inputs": 12, "same": 12, "near_ties": 0, "difference": 0.009, "holds": True, "percent": "100%",
         "exchangeable": 0.0, "is_hollow": False,
-        "outputs": [{"name": "p", "is_scores": True, "same": 12, "numbers": {
+        "outputs": [{"name": "p", "is_scores": True, "same": 12, "near_ties": 0, "numbers": {
             "absolute": 0.009, "relative": 0.009, "is_probability": True, "worst": 0.009, "allowed": 0.05,
             "tolerance": {"absolute": 0.05, "relative": 0.0},
         }}],
