@@ -71,7 +71,7 @@ def test_a_folder_comes(invoke: CommandLine, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "problem", "remedy"),
     [
-        ("--source published", "--source is 'published'.", "Choose one of: auto, official, seeded."),
+        ("--source published", "--source is 'published'.", "Choose one of: auto, official, package, seeded."),
         ("--sha256 abc --url {url} --model mine", "must be 64 hexadecimal digits, not 'abc'", "sha256sum"),
         (
             "--strip-components abc --url {url} --model mine",
@@ -94,7 +94,7 @@ def test_a_folder_comes(invoke: CommandLine, tmp_path: Path) -> None:
         ("--model mine", "has no model 'mine'; it has: resnet", "--url URL"),
         ("--model mine --sha256 {sha256}", "has no model 'mine'", "--url URL"),
         ("--model ../mine --url {url}", "'../mine' cannot be the name of a model", "letter or digit"),
-        ("--model samples --url {url}", "models/ keeps something else there", "letter or digit"),
+        ("--model samples --url {url}", "it means something else", "letter or digit"),
         ("--model mine@new --url {url}", "'new' in 'mine@new' is not a version", "mine@NUMBER"),
         ("--model mine@3 --url {url}", "mine.tar.gz holds no version 3 but 7", "for mine without a version"),
         ("--model mine --path gone", "gone does not exist", "--path"),
