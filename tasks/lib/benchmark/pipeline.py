@@ -41,9 +41,9 @@ def run(settings: Settings, model: str, engine: str, format: str) -> None:
         # The comparison is this task's result; what the other steps print is only progress here.
         with redirect_stdout(sys.stderr):
             _say(1, "download")
-            chosen = choice.choose(settings, model)
+            bring.download(settings, model)
+            chosen = choice.choose(settings, model, tells=False)
             reference = chosen.model
-            bring.download(settings, reference)
             _say(2, "build")
             without_gain = _attempt(partial(build.everything, pinned_settings, reference, engine))
             _say(3, "serve both")

@@ -26,13 +26,12 @@ def download(
 
     Raises SettingError for flags that contradict each other, and as obtain does.
     """
-    if not model and not url and not path:
-        model = choice.with_source(settings, source) if source != AUTO else choice.choose(settings, "").model
-    present = store.versions(settings.paths, store.parse(model or choice.known(settings, "")).name)
+    names = {store.parse(model).name} if model else set(catalog.read(settings.paths))
+    present = {(name, version) for name in names for version in store.versions(settings.paths, name)}
     brought = _bring(settings, model, source, url, sha256, strip_components, path)
     if brought is None:  # --dry has said what would be done
         return
-    if brought.version in present:
+    if (brought.name, brought.version) in present:
         console.note(f"{brought} is there already: nothing to do")
         if brought.origin.source == "seeded" and source == "auto":
             console.note("`invoke download --source official` fetches the published weights")
@@ -54,8 +53,6 @@ def _bring(
             "Give what `sha256sum` prints for the archive.",
         )
     strip = whole_number(strip_components, "--strip-components") if strip_components else None
-    reference = model or choice.known(settings, "")
-    name = store.parse(reference).name
     if url and path:
         raise SettingError("--url and --path are two different sources.", "Give one of them.")
     if (url or path) and source != "auto":
@@ -65,11 +62,13 @@ def _bring(
     if path and (sha256 or strip is not None) and Path(path).expanduser().is_dir():
         flag = "--sha256" if sha256 else "--strip-components"
         raise SettingError(f"{flag} is about an archive, and {path} is a folder.", f"Leave out {flag}.")
-    if source == "seeded" and (sha256 or strip is not None):
+    if source in ("package", "seeded") and (sha256 or strip is not None):
         flag = "--sha256" if sha256 else "--strip-components"
         raise SettingError(
-            f"{flag} is about an archive, and --source seeded fetches none.", f"Leave out {flag}."
+            f"{flag} is about an archive, and --source {source} fetches none.", f"Leave out {flag}."
         )
+    reference = model or choice.known(settings, "")
+    name = store.parse(reference).name
     if (url or path) and not model and catalog.find(settings.paths, name) is not None:
         raise SettingError(
             f"--{'url' if url else 'path'} needs a name for the model: {name} is the catalogue's own.",
@@ -81,6 +80,12 @@ def _bring(
         return obtain.from_url(settings, reference, url, digest, strip)
     if path:
         return obtain.from_path(settings, reference, Path(path).expanduser(), digest, strip)
+    if not model:
+        # What is said of an archive means the first model that has one.
+        meant = "official" if sha256 or strip is not None else source
+        reference = (
+            choice.choose(settings, "").model if meant == AUTO else choice.with_source(settings, meant)
+        )
     return obtain.ensure(settings, reference, source, digest, strip)
 
 

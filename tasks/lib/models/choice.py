@@ -33,19 +33,21 @@ class Choice:
             console.note(f"model: {self.model}, because {self.why} (--model takes another)")
 
 
-def choose(settings: Settings, model: str) -> Choice:
-    """The model that a flag names, else the setting, else the one that is there or can be had; says so.
+def choose(settings: Settings, model: str, *, tells: bool = True) -> Choice:
+    """The model that a flag names, else the setting, else the one that is there or can be had.
 
-    What is chosen is brought in, and kept for the commands that follow. Raises as obtain.ensure does.
+    What is chosen is brought in, and kept for the commands that follow; which one it is and why is said, if
+    `tells`. Raises as obtain.ensure does.
     """
     made = _named(settings, model) or _kept(settings) or _there(settings)
-    if made is not None:
-        made.tell()
-        return made
-    made = _first(settings)
-    if not settings.dry:
+    if made is None and settings.dry:
+        made = Choice(_names(settings)[0], "it is the first of the catalogue, if it can be reached")
+    if made is None:
+        made = _first(settings)
         _record(settings).parent.mkdir(parents=True, exist_ok=True)
         disk.write_text(_record(settings), json.dumps(asdict(made), indent=2) + "\n")
+    elif tells:
+        made.tell()
     return made
 
 

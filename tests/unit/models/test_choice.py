@@ -91,6 +91,13 @@ def test_the_first_that_can_be_reached_is_taken_and_kept(
     assert len(asked) == number, "nothing is fetched again"
 
 
+def test_a_dry_call_brings_nothing_in(auto: Settings, ensured: Callable[..., Ensured]) -> None:
+    asked = ensured("official")
+    assert choice.choose(replace(auto, dry=True), "").model == "first"
+    assert asked == []
+    assert not (auto.paths.state / choice.KEPT).exists()
+
+
 def test_what_is_named_is_never_replaced(auto: Settings, ensured: Callable[..., Ensured]) -> None:
     asked = ensured("official")
     for settings, flag in ((auto, "first"), (replace(auto, model="first"), "")):
