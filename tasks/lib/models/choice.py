@@ -41,7 +41,9 @@ def choose(settings: Settings, model: str, *, tells: bool = True) -> Choice:
     """
     made = _named(settings, model) or _kept(settings) or _there(settings)
     if made is None and settings.dry:
-        made = Choice(_names(settings)[0], "it is the first of the catalogue, if it can be reached")
+        first, *others = _names(settings)
+        instead = f" (where it cannot be reached, {' or '.join(others)})" if others else ""
+        made = Choice(first, f"it is the first of the catalogue{instead}")
     if made is None:
         made = _first(settings)
         _record(settings).parent.mkdir(parents=True, exist_ok=True)
