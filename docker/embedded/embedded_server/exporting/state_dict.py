@@ -118,13 +118,15 @@ def _read(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
 def _unpickled(file: BinaryIO) -> object:
     """The next pickle, which was looked at before it runs."""
     began = file.tell()
-    steps = list(pickletools.genops(file))
-    for opcode, argument, _ in steps:
+    steps = largest = 0
+    for opcode, argument, _ in pickletools.genops(file):
         if opcode.name not in _OPCODES:
             raise Refused(f"its pickle has the step {opcode.name}, which no state dict needs")
-        # The memo is as long as its largest place says.
-        if opcode.name.endswith("BINPUT") and int(argument or 0) > len(steps):
-            raise Refused("its pickle has a place in its memo that no state dict needs")
+        steps += 1
+        if opcode.name.endswith("BINPUT"):
+            largest = max(largest, int(argument or 0))
+    if largest > steps:  # the memo is as long as its largest place says
+        raise Refused("its pickle has a place in its memo that no state dict needs")
     file.seek(began)
     return _Unpickler(file).load()
 
